@@ -1,0 +1,1 @@
+"""`twinstar.yaml`: typed, checked at the border, documented."""

@@ -1,0 +1,1 @@
+"""The databases that Twinstar keeps alive, one folder each."""

@@ -1,0 +1,118 @@
+"""The register: the one small compare-and-set document per cluster, and the only truth about who leads.
+
+Its fields and who may change which are fixed in `docs/protocol.md`, "The register".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from twinstar.model.errors import UnknownSchema
+from twinstar.model.position import Position
+
+SCHEMA = 1
+
+
+class Phase(StrEnum):
+    BOOTSTRAPPING = "bootstrapping"
+    LEADING = "leading"
+    ELECTING = "electing"
+
+
+class Durability(StrEnum):
+    QUORUM = "quorum"
+    """A commit is acknowledged when `required` voters have flushed it."""
+    ASYNC = "async"
+
+
+@dataclass(frozen=True, slots=True)
+class Switchover:
+    """A planned change of leader that is under way."""
+
+    to: str
+    deadline_wall_ms: int
+    """Wall-clock milliseconds after which anyone may clear it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One version of the register. `required` counts voters; `copies` includes the leader."""
+
+    epoch: int
+    phase: Phase
+    leader: str
+    """The last *named* leader; not cleared while electing. Empty only while bootstrapping."""
+    copies: frozenset[str]
+    required: int
+    durability: Durability
+    nonce: str
+    """Identifies the writer and the attempt, so that an author recognises its own change after an unknown answer."""
+    system_identifier: str = ""
+    fork: Position | None = None
+    """Where `leader` was named: the position its leadership starts from."""
+    switchover: Switchover | None = None
+    paused: bool = False
+    reason: str = ""
+    lease_ms: int = 0
+    """`async` alone: how long the leader may lead after a renewal."""
+    renewals: int = 0
+    """`async` alone: counts the renewals, so that each one changes the register."""
+    position: Position | None = None
+    """`async` alone: the leader's position at its last renewal."""
+    schema: int = SCHEMA
+
+    @property
+    def voters(self) -> frozenset[str]:
+        """The copies other than the leader."""
+        return self.copies - {self.leader}
+
+    def but(self, **changes: Any) -> Register:
+        """This register with some fields changed."""
+        return replace(self, **changes)
+
+    def encode(self) -> bytes:
+        """JSON, with sorted keys, so that equal registers are equal bytes."""
+        raw = asdict(self)
+        raw["copies"] = sorted(self.copies)
+        raw["fork"] = str(self.fork) if self.fork else None
+        raw["position"] = str(self.position) if self.position else None
+        return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Register:
+        """Reads what `encode` wrote. Raises UnknownSchema for a version that this program does not know."""
+        raw = json.loads(data)
+        if raw.get("schema") != SCHEMA:
+            raise UnknownSchema("register", raw.get("schema"), SCHEMA)
+        raw["phase"] = Phase(raw["phase"])
+        raw["durability"] = Durability(raw["durability"])
+        raw["copies"] = frozenset(raw["copies"])
+        raw["switchover"] = Switchover(**raw["switchover"]) if raw["switchover"] else None
+        for field in ("fork", "position"):
+            raw[field] = Position.parse(raw[field]) if raw[field] else None
+        return cls(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What a copy publishes when it has sealed for `epoch`: nothing is acknowledged through it for a lower one."""
+
+    member: str
+    epoch: int
+    position: Position
+
+    def encode(self) -> bytes:
+        return json.dumps(
+            {"schema": SCHEMA, "member": self.member, "epoch": self.epoch, "position": str(self.position)},
+            sort_keys=True,
+        ).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Seal:
+        raw = json.loads(data)
+        if raw.get("schema") != SCHEMA:
+            raise UnknownSchema("seal", raw.get("schema"), SCHEMA)
+        return cls(raw["member"], raw["epoch"], Position.parse(raw["position"]))

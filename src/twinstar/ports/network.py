@@ -1,0 +1,46 @@
+"""The network: datagrams between guards, agents and routers, byte streams, and what a dial can end in."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Host (a name, IPv4 or IPv6 address without brackets) and port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Datagrams(Protocol):
+    def send(self, to: Address, data: bytes) -> None:
+        """Sends, or drops silently: that is what the network does as well."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Network(Protocol):
+    async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
+        """A datagram socket. Raises EnvironmentTrouble when the port is taken."""
+        ...
+
+    async def dial(
+        self, to: Address, tls: ssl.SSLContext | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A byte stream. Raises OSError. Bound it with the clock's timeout."""
+        ...
+
+    async def listen(self, bind: Address, handle: StreamHandler, tls: ssl.SSLContext | None = None) -> asyncio.Server:
+        """Serves byte streams. Raises EnvironmentTrouble when the port is taken."""
+        ...

@@ -1,0 +1,1 @@
+"""Coordination stores: each is used only as a linearizable register plus watch."""
