@@ -11,98 +11,20 @@ that `inspect` describes truthfully. None of them is run beside another one; the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from twinstar.model.engine import BLOCKED as BLOCKED
+from twinstar.model.engine import Attachment as Attachment
+from twinstar.model.engine import EngineState as EngineState
+from twinstar.model.engine import EngineStatus as EngineStatus
+from twinstar.model.engine import Names as Names
+from twinstar.model.engine import Primary as Primary
+from twinstar.model.engine import Upstream as Upstream
 from twinstar.model.position import Branch, Position
-from twinstar.ports.network import Address
 
 Progress = Callable[[str], None]
 """Told one short sentence now and then during a long operation."""
-
-
-class EngineStatus(StrEnum):
-    ABSENT = "absent"
-    """No data directory, or an empty one."""
-    INCOMPLETE = "incomplete"
-    """A directory that a bootstrap, clone or rewind left half done: never started, only made anew."""
-    STOPPED = "stopped"
-    """A data directory, and no process of it."""
-    REMAINS = "remains"
-    """The main process is gone, but others of this database are still there: not yet dead."""
-    STARTING = "starting"
-    STANDBY = "standby"
-    PRIMARY = "primary"
-    STOPPING = "stopping"
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Whom to follow: the leader of `epoch`, who is counted only from those attached as ``name@epoch``."""
-
-    member: str
-    epoch: int
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Who must confirm a commit before it is acknowledged: `required` of `voters`, attached for `epoch`.
-
-    `required` 0 lets commits return at once. `BLOCKED` holds every commit.
-    """
-
-    epoch: int
-    voters: frozenset[str]
-    required: int
-
-
-BLOCKED = Names(epoch=0, voters=frozenset({"nobody"}), required=1)
-"""Nobody can confirm: the value an engine starts with, so that no commit returns before the register was asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    status: EngineStatus
-    pid: int | None = None
-    run: str = ""
-    """Identifies this run of the main process: ``pid:start time``."""
-    position: Position | None = None
-    """End of the last complete record known: flushed on a primary, received or replayed on a standby."""
-    upstream: tuple[str, int] | None = None
-    """(member, epoch) that the durable settings point at, None when detached."""
-    receiving: bool = False
-    """A log receiver is running and streaming."""
-    names: Names | None = None
-    """On a primary, the names last set."""
-    system_identifier: str = ""
-    nonce: str = ""
-    """Written beside the data directory by `bootstrap`, kept until `bootstrap_done`."""
-    restart_pending: tuple[str, ...] = ()
-    drift: tuple[str, ...] = ()
-    """Settings that are ours, but in effect with another value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A standby as its leader sees it. Only `genuine` ones confirm: name, role, slot and process agree."""
-
-    member: str
-    epoch: int
-    flush_lsn: int
-    replay_lsn: int
-    streaming: bool
-    genuine: bool
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Primary:
-    """What a running primary says of itself: its log's end, and who is attached."""
-
-    position: Position
-    attachments: tuple[Attachment, ...]
 
 
 class RewindResult(StrEnum):

@@ -5,21 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from twinstar.model.address import Address as Address
+
 StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
-    """Host (a name, IPv4 or IPv6 address without brackets) and port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Datagrams(Protocol):
@@ -43,4 +34,12 @@ class Network(Protocol):
 
     async def listen(self, bind: Address, handle: StreamHandler, tls: ssl.SSLContext | None = None) -> asyncio.Server:
         """Serves byte streams. Raises EnvironmentTrouble when the port is taken."""
+        ...
+
+    async def dial_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A byte stream to a local socket. Raises OSError. Bound it with the clock's timeout."""
+        ...
+
+    async def listen_unix(self, path: Path, handle: StreamHandler) -> asyncio.Server:
+        """Serves byte streams on a local socket for its owner alone. Raises EnvironmentTrouble when one serves it."""
         ...
