@@ -1,0 +1,202 @@
+"""The machine's own network by asyncio: UDP datagrams, TCP and Unix streams."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from twinstar.model.errors import EnvironmentTrouble
+from twinstar.ports.network import Address, Datagrams, StreamHandler
+
+_LARGEST_DATAGRAM = 65_536
+_DATAGRAMS_PER_WAKE = 64
+_NAME_KEPT_S = 10.0
+
+
+class SystemNetwork:
+    """Implements `ports.network.Network`. TCP streams have TCP_NODELAY: asyncio sets it on each."""
+
+    async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
+        """A UDP socket; on ``::`` it serves IPv4 as well. Raises EnvironmentTrouble when the port is taken."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(bind.host, bind.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+            return _SystemDatagrams(udp_socket(found[0][0], found[0][4], bind), receive, loop)
+        except OSError as error:
+            raise bind_trouble(bind, "UDP", error) from error
+
+    async def dial(
+        self, to: Address, tls: ssl.SSLContext | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A byte stream, with TLS checked against `to.host`. Raises OSError (ssl.SSLError is one)."""
+        return await asyncio.open_connection(to.host, to.port, ssl=tls)
+
+    async def listen(self, bind: Address, handle: StreamHandler, tls: ssl.SSLContext | None = None) -> asyncio.Server:
+        """Serves byte streams. Raises EnvironmentTrouble when the port is taken."""
+        try:
+            return await asyncio.start_server(handle, bind.host, bind.port, ssl=tls, reuse_address=True)
+        except OSError as error:
+            raise bind_trouble(bind, "TCP", error) from error
+
+    async def dial_unix(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A byte stream to a local socket. Raises OSError."""
+        return await asyncio.open_unix_connection(path)
+
+    async def listen_unix(self, path: Path, handle: StreamHandler) -> asyncio.Server:
+        """Serves byte streams on a local socket that only its owner may use (mode 0600).
+
+        One left behind by a dead process is replaced; raises EnvironmentTrouble when a living one answers there.
+        """
+        await self._remove_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        previous = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        except OSError as error:
+            listener.close()
+            raise EnvironmentTrouble(
+                f"The socket {path} cannot be made ({error.args[-1]}): choose a writable directory with a short path."
+            ) from error
+        finally:
+            os.umask(previous)
+        return await asyncio.start_unix_server(handle, sock=listener)
+
+    async def _remove_stale(self, path: Path) -> None:
+        try:
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise EnvironmentTrouble(f"{path} exists and is no socket: move it away or configure another path.")
+            _, writer = await self.dial_unix(path)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        else:
+            writer.close()
+            raise EnvironmentTrouble(
+                f"Another process serves {path} already: stop it first, or configure another path."
+            )
+
+
+class _SystemDatagrams:
+    """A non-blocking UDP socket. Nothing is queued: a heartbeat that waits in a buffer tells lies about its age."""
+
+    def __init__(
+        self, sock: socket.socket, receive: Callable[[bytes, Address], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._socket = sock
+        self._receive = receive
+        self._loop = loop
+        self._names: dict[Address, tuple[float, tuple[str, int]]] = {}
+        self._lookups: dict[Address, asyncio.Task[None]] = {}
+        loop.add_reader(sock, self._read)
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound, also when the port was left to the system."""
+        return plain_address(self._socket.getsockname())
+
+    def send(self, to: Address, data: bytes) -> None:
+        target = self._target(to)
+        if target is None:
+            return
+        try:
+            self._socket.sendto(data, target)
+        except OSError:  # no route, no buffer, closed: a datagram lost, like any other
+            return
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        for lookup in self._lookups.values():
+            lookup.cancel()
+        self._socket.close()
+
+    def _read(self) -> None:
+        for _ in range(_DATAGRAMS_PER_WAKE):
+            try:
+                data, sender = self._socket.recvfrom(_LARGEST_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:  # an earlier datagram of ours was refused by its receiver
+                continue
+            self._receive(data, plain_address(sender))
+
+    def _target(self, to: Address) -> tuple[str, int] | None:
+        """An address the socket takes as it is: resolving in `sendto` would block the loop."""
+        literal = literal_target(self._socket.family, to)
+        if literal is not None:
+            return literal
+        known = self._names.get(to)
+        if known is None or known[0] < self._loop.time():
+            self._look_up(to)
+        return known[1] if known else None
+
+    def _look_up(self, to: Address) -> None:
+        if to not in self._lookups:
+            self._lookups[to] = self._loop.create_task(self._resolve(to))
+
+    async def _resolve(self, to: Address) -> None:
+        try:
+            found = await self._loop.getaddrinfo(
+                to.host, to.port, type=socket.SOCK_DGRAM, family=self._socket.family, flags=_flags(self._socket.family)
+            )
+            self._names[to] = (self._loop.time() + _NAME_KEPT_S, (str(found[0][4][0]), to.port))
+        except OSError:  # the name service is away: what was known goes on being used
+            if to in self._names:
+                self._names[to] = (self._loop.time() + _NAME_KEPT_S, self._names[to][1])
+        finally:
+            self._lookups.pop(to, None)
+
+
+def udp_socket(family: int, target: tuple[object, ...], bind: Address) -> socket.socket:
+    """A bound non-blocking UDP socket; dual-stack on ``::``. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6 and bind.host == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setblocking(False)
+        sock.bind(target)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def literal_target(family: int, to: Address) -> tuple[str, int] | None:
+    """`to` as a socket of this family takes it, None when its host is a name."""
+    try:
+        address = ipaddress.ip_address(to.host)
+    except ValueError:
+        return None
+    if family == socket.AF_INET6 and address.version == 4:
+        return (f"::ffff:{to.host}", to.port)
+    return (to.host, to.port)
+
+
+def plain_address(raw: tuple[object, ...]) -> Address:
+    """What the socket module calls an address, with IPv4 addresses written as such on a dual-stack socket."""
+    return Address(str(raw[0]).removeprefix("::ffff:"), int(str(raw[1])))
+
+
+def bind_trouble(bind: Address, kind: str, error: OSError) -> EnvironmentTrouble:
+    """One sentence for a port that cannot be had."""
+    if error.errno == errno.EADDRINUSE:
+        return EnvironmentTrouble(
+            f"{kind} port {bind.port} on {bind.host} is taken: stop the program that holds it "
+            f"(`ss -anp 'sport = :{bind.port}'` names it) or configure another port."
+        )
+    if error.errno == errno.EACCES:
+        return EnvironmentTrouble(f"{kind} port {bind.port} needs privileges: configure one from 1024 on.")
+    return EnvironmentTrouble(
+        f"{kind} {bind} cannot be used ({error.strerror or error}): configure an address of this machine."
+    )
+
+
+def _flags(family: int) -> int:
+    return socket.AI_V4MAPPED if family == socket.AF_INET6 else 0
