@@ -1,0 +1,105 @@
+"""A plain PostgreSQL server without Twinstar, for tests of the drill's clients."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+
+
+def find_bin_dir() -> Path | None:
+    """An installed PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    return found[-1].parent if found else None
+
+
+def unprivileged_user() -> str | None:
+    """PostgreSQL refuses root: the user to run it as, None when this process is not root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("twinstar").pw_name
+    except KeyError:
+        subprocess.run(
+            ["useradd", "--system", "--home-dir", "/var/lib/twinstar", "--create-home", "twinstar"], check=True
+        )
+        return "twinstar"
+
+
+class PlainPostgresql:
+    """One server in a directory of its own."""
+
+    def __init__(self, bin_dir: Path) -> None:
+        self._bin = bin_dir
+        self._user = unprivileged_user()
+        home = Path("/var/lib/twinstar") if self._user else None
+        if home:
+            home.mkdir(exist_ok=True)
+        self.directory = Path(tempfile.mkdtemp(prefix="plain-", dir=home))
+        if self._user:
+            shutil.chown(self.directory, self._user)
+        self._data = self.directory / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        subprocess.run(
+            [bin_dir / "initdb", "-D", self._data, "-U", "app", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"],
+            user=self._user,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+
+    @property
+    def dsn(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=app dbname=postgres"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(self._bin / "postgres", "-D", self._data, "-p", str(self.port)),
+                    *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.directory}"),
+                    *("-c", "restart_after_crash=off"),
+                ],
+                user=self._user,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+        until = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.dsn).close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def stop(self, sent: signal.Signals = signal.SIGQUIT) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(sent)
+            self._process.wait(30)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
