@@ -7,6 +7,9 @@ The processes of a database are found by their working directory (`of_directory`
 directory, each in a process group of its own, and stay there when their parent has died and they belong to another.
 """
 
+# pathlib would cost the guard a megabyte.
+# ruff: noqa: PTH115, PTH123, PTH208
+
 from __future__ import annotations
 
 import errno
@@ -14,9 +17,12 @@ import os
 import signal as signals
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from twinstar.model.errors import EnvironmentTrouble
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _GONE_STATES = "ZXx"
 _PR_SET_CHILD_SUBREAPER = 36
