@@ -1,0 +1,1 @@
+"""PostgreSQL with streaming replication, version 15 and later."""

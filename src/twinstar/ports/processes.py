@@ -1,0 +1,255 @@
+"""Processes: started, watched and ended as an engine needs it. What is said of them comes from `procfs`.
+
+A process started with `spawn` belongs to nobody afterwards: it has a session of its own, gets no signal meant for this
+program, and outlives it. A process started with `run` never outlives the call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal as signals
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from twinstar.model.errors import EnvironmentTrouble
+from twinstar.ports import procfs
+from twinstar.ports.clock import Clock
+from twinstar.ports.procfs import ProcessInfo as ProcessInfo
+
+_LAST_LINES = 200
+
+
+class Signal(IntEnum):
+    HANGUP = signals.SIGHUP
+    INTERRUPT = signals.SIGINT
+    KILL = signals.SIGKILL
+    TERMINATE = signals.SIGTERM
+    CONTINUE = signals.SIGCONT
+    STOP = signals.SIGSTOP
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An ordinary user of the operating system that a process is to run as. Only root can become one."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended: its exit status (negative: the signal), its output, and its last lines of errors."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Processes(Protocol):
+    def run_id(self, pid: int) -> str | None:
+        """``pid:start time``; None when there is no such process or it is a zombie."""
+        ...
+
+    def is_running(self, run: str) -> bool:
+        """Whether exactly this run is there and no zombie."""
+        ...
+
+    def of_directory(self, directory: Path) -> tuple[ProcessInfo, ...]:
+        """The living processes that stand in `directory`."""
+        ...
+
+    def children_of(self, pid: int) -> tuple[ProcessInfo, ...]: ...
+
+    def signal(self, pid: int, signal: Signal) -> bool:
+        """False when there is no such process any more. Raises EnvironmentTrouble when it may not be signalled."""
+        ...
+
+    async def ended(self, run: str) -> None:
+        """Returns as soon as this run has ended, at once when it has already."""
+        ...
+
+    async def end_all_of(self, directory: Path) -> int:
+        """Kills every process of `directory`; how many there were. Returns when none is left. Raises
+        EnvironmentTrouble when one may not be signalled. Bound it: a process may be stuck in the kernel.
+        """
+        ...
+
+    def spawn(
+        self, command: Sequence[str], *, account: Account | None, environment: Mapping[str, str], output: Path
+    ) -> int:
+        """Starts a process that outlives this one; its output is appended to a file. Returns its pid. Raises
+        EnvironmentTrouble when it cannot be started.
+        """
+        ...
+
+    async def run(
+        self,
+        command: Sequence[str],
+        *,
+        account: Account | None,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Runs a command to its end; `on_line` is told each line of its error output, as it comes. When cancelled it
+        kills the command with its descendants of the same session first. Raises EnvironmentTrouble when it cannot be
+        started.
+        """
+        ...
+
+
+class SystemProcesses:
+    """The machine's own processes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._spawned: dict[int, subprocess.Popen[bytes]] = {}
+
+    def run_id(self, pid: int) -> str | None:
+        return procfs.run_id(pid)
+
+    def is_running(self, run: str) -> bool:
+        return procfs.is_running(run)
+
+    def of_directory(self, directory: Path) -> tuple[ProcessInfo, ...]:
+        return procfs.of_directory(directory)
+
+    def children_of(self, pid: int) -> tuple[ProcessInfo, ...]:
+        return procfs.children_of(pid)
+
+    def signal(self, pid: int, signal: Signal) -> bool:
+        try:
+            os.kill(pid, signal)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            raise EnvironmentTrouble(
+                f"Process {pid} belongs to another user and cannot be signalled: "
+                "run the agent as root or as the database's user."
+            ) from None
+        return True
+
+    async def ended(self, run: str) -> None:
+        pid = procfs.pid_of(run)
+        if pid is None:
+            return
+        try:
+            handle = procfs.open_pidfd(pid)
+        except ProcessLookupError:
+            self._reap()
+            return
+        try:
+            # The descriptor pins the process: what is said of the pid now is said of the process that is watched.
+            if procfs.is_running(run):
+                await _readable(handle)
+        finally:
+            os.close(handle)
+            self._reap()
+
+    async def end_all_of(self, directory: Path) -> int:
+        try:
+            return await procfs.end_all_of(directory, self._clock.sleep_ms)
+        finally:
+            self._reap()
+
+    def spawn(
+        self, command: Sequence[str], *, account: Account | None, environment: Mapping[str, str], output: Path
+    ) -> int:
+        self._reap()
+        with output.open("ab") as log:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    **_detached(account, environment),
+                )
+            except OSError as error:
+                raise _not_started(command, error) from None
+        self._spawned[process.pid] = process
+        return process.pid
+
+    async def run(
+        self,
+        command: Sequence[str],
+        *,
+        account: Account | None,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                **_detached(account, environment),
+            )
+        except OSError as error:
+            raise _not_started(command, error) from None
+        assert process.stdout and process.stderr
+        try:
+            out, err = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
+            code = await process.wait()
+        except BaseException:
+            _kill_session(process.pid)
+            await process.wait()
+            raise
+        return Finished(code, out.decode("utf-8", "replace"), err)
+
+    def _reap(self) -> None:
+        """Those that we started stay zombies until we ask how they ended."""
+        for pid in [pid for pid, process in self._spawned.items() if process.poll() is not None]:
+            del self._spawned[pid]
+
+
+def _detached(account: Account | None, environment: Mapping[str, str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"cwd": "/", "env": dict(environment), "start_new_session": True, "umask": 0o077}
+    if account and os.geteuid() == 0:
+        options |= {"user": account.uid, "group": account.gid, "extra_groups": []}
+    return options
+
+
+def _not_started(command: Sequence[str], error: OSError) -> EnvironmentTrouble:
+    return EnvironmentTrouble(f"{command[0]} cannot be started ({error.strerror}): check that it is installed.")
+
+
+def _kill_session(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signals.SIGKILL)
+
+
+async def _lines(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> str:
+    """The last lines of a stream; progress reports end with a carriage return and count as lines."""
+    kept: list[str] = []
+    rest = ""
+    while chunk := await stream.read(4096):
+        *whole, rest = (rest + chunk.decode("utf-8", "replace").replace("\r", "\n")).split("\n")
+        for line in whole:
+            if on_line and line.strip():
+                on_line(line.strip())
+        kept = (kept + whole)[-_LAST_LINES:]
+    return "\n".join([*kept, rest]).strip()
+
+
+async def _readable(handle: int) -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(handle, _settle, future)
+    try:
+        await future
+    finally:
+        loop.remove_reader(handle)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
