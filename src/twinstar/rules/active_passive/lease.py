@@ -1,0 +1,117 @@
+"""Leadership by lease (durability `async`).
+
+Theory. Nothing in the engine stops an old leader from acknowledging, so time must: a leader may lead for `lease_ms`
+after the moment *before* it sent its last successful renewal; another member may take over when it has seen the
+register unchanged for `lease_ms` and a margin for clocks of different rates, on its own clock. Renewal and take-over
+are compare-and-sets on the same register, so that a late renewal and a take-over exclude each other. The guard enforces
+the deadline when the agent cannot. Loss is bounded: a candidate further behind the leader's last published position
+than `maximum_lag_bytes` does not go, and what the leader wrote after that publication comes on top.
+It does not protect against a paused virtual machine, whose clock stood still. (`docs/protocol.md`, "The right to go on".)
+"""
+
+from __future__ import annotations
+
+from twinstar.model.effects import ChangeRegister, EngineEffect, Kill, Plan, Reason, State, Stop
+from twinstar.model.engine import EngineStatus
+from twinstar.model.position import Position
+from twinstar.model.register import Phase, Register
+from twinstar.model.view import View
+from twinstar.model.wire import EngineWord
+from twinstar.rules.active_passive.local import bound, revive, state_of
+
+DRIFT = 0.01
+"""Bound on how much faster one member's clock may run than another's."""
+_MARGIN_MS = 50
+_STOP_SHARE = 0.1
+"""The leader stops this share of its lease before the end, so that stopping has ended by then."""
+_TURN_MS = 150
+"""How much longer each less advanced candidate waits."""
+
+
+def renewal_interval_ms(lease_ms: int) -> float:
+    """Three tries fit into a lease before the leader must begin to stop."""
+    return lease_ms * (1 - _STOP_SHARE) / 4
+
+
+def holding(view: View, register: Register) -> tuple[ChangeRegister | None, EngineEffect | None]:
+    """A leader's renewal when it is due, and its end when the lease is."""
+    if view.lease_left_ms <= register.lease_ms * _STOP_SHARE:
+        return None, Kill()
+    if view.changing or view.renewed_age_ms < renewal_interval_ms(register.lease_ms):
+        return None, None
+    position = view.primary.position if view.primary else register.position
+    renewed = register.but(renewals=register.renewals + 1, position=position)
+    return ChangeRegister(renewed, view.revision, Reason.RENEWED), None
+
+
+def given_up(view: View, register: Register) -> ChangeRegister:
+    """The leader's database is dead, every process of it gone: the others need not wait for the lease."""
+    vacant_register = register.but(
+        epoch=register.epoch + 1, phase=Phase.ELECTING, switchover=None, reason=Reason.GIVEN_UP.value
+    )
+    return ChangeRegister(vacant_register, view.revision, Reason.GIVEN_UP, f"the database of {view.me} died")
+
+
+def take_over(view: View, register: Register) -> ChangeRegister | None:
+    """Lead instead of a leader whose lease has run out, or whose guard says that its database is dead."""
+    if not _eligible(view, register):
+        return None
+    leader = view.peer(register.leader)
+    dead = leader.engine is EngineWord.DEAD and leader.epoch == register.epoch and leader.leading
+    expired = view.register_age_ms - register.lease_ms * (1 + DRIFT) - _MARGIN_MS
+    waited = leader.not_leading_ms if dead else expired
+    if waited < _rank(view, register) * _TURN_MS:
+        return None
+    reason = Reason.DATABASE_DEAD if dead else Reason.LEASE_LOST
+    evidence = f"unchanged for {view.register_age_ms:.0f} ms" if not dead else f"the guard of {register.leader} says so"
+    return _claim(view, register, reason, evidence)
+
+
+def vacant(view: View, register: Register) -> Plan:
+    """Phase `electing` under a lease: the leader gave up. The most advanced goes at once, the others after it."""
+    if view.engine.status is EngineStatus.PRIMARY:
+        return Plan(engine=Stop(), state=State.DEMOTING, soon=True)
+    change = None
+    if _eligible(view, register) and view.epoch_age_ms >= _rank(view, register) * _TURN_MS:
+        change = _claim(view, register, Reason.GIVEN_UP, register.reason)
+    return Plan(engine=revive(view), change=change, state=state_of(view), soon=True)
+
+
+def _claim(view: View, register: Register, reason: Reason, evidence: str) -> ChangeRegister:
+    epoch = register.epoch if register.phase is Phase.ELECTING else register.epoch + 1
+    mine = register.but(
+        epoch=epoch, phase=Phase.LEADING, leader=view.me, copies=register.copies | {view.me},
+        fork=view.engine.position, switchover=None, reason=reason.value,
+    )  # fmt: skip
+    return ChangeRegister(mine, view.revision, reason, evidence)
+
+
+def _eligible(view: View, register: Register) -> bool:
+    position = view.engine.position
+    if view.engine.status is not EngineStatus.STANDBY or position is None or register.paused:
+        return False
+    if view.me in view.settings.nofailover or bound(view) > register.epoch or view.me == register.leader:
+        return False
+    return _lag(register, position) <= view.settings.maximum_lag_bytes
+
+
+def _lag(register: Register, position: Position) -> int:
+    """Bytes behind the leader's last published position; an older timeline counts as far behind."""
+    if register.position is None:
+        return 0
+    if position.timeline != register.position.timeline:
+        return max(0, register.position.lsn - position.lsn) if position > register.position else 1 << 62
+    return max(0, register.position.lsn - position.lsn)
+
+
+def _rank(view: View, register: Register) -> int:
+    """How many living candidates are ahead of this member."""
+    mine = (view.engine.position, view.settings.priorities.get(view.me, 0), view.me)
+    others = (m for m in view.settings.members if m not in {view.me, register.leader} | view.settings.nofailover)
+    ahead = 0
+    for member in others:
+        peer = view.peer(member)
+        if peer.heard and peer.position:
+            theirs = (Position.parse(peer.position), view.settings.priorities.get(member, 0), member)
+            ahead += theirs > mine
+    return ahead

@@ -1,0 +1,62 @@
+"""Changes asked for by hand. Each answers with the change to make, or raises `Refused` with what to do instead."""
+
+from __future__ import annotations
+
+from twinstar.model.effects import ChangeRegister, Reason
+from twinstar.model.errors import TwinstarError
+from twinstar.model.register import Phase, Register, Switchover
+from twinstar.model.view import View
+from twinstar.rules.active_passive.local import candidacy
+from twinstar.rules.active_passive.steady import attached
+
+
+class Refused(TwinstarError):
+    """What was asked for cannot be done now; the sentence says why and what to do."""
+
+
+def register_of(view: View) -> Register:
+    """The register, when this member can vouch for having it. Raises Refused."""
+    if view.register is None or not view.store_ok:
+        raise Refused("The store does not answer, so nothing can be changed; bring it back first.")
+    return view.register
+
+
+def switchover(view: View, to: str | None, deadline_ms: int) -> ChangeRegister:
+    """A planned change of leader, asked of the leader itself."""
+    register = register_of(view)
+    if register.phase is not Phase.LEADING or register.leader != view.me or view.opened != register.epoch:
+        raise Refused("Only an open leader can hand over; see `twinstar status`, or use `twinstar failover`.")
+    here = attached(view, register)
+    ready = {m: a for m, a in here.items() if m in register.voters and a.streaming}
+    if to is None and ready:
+        priorities = view.settings.priorities
+        to = max(ready, key=lambda m: (ready[m].flush_lsn >> 20, priorities.get(m, 0), m))
+    if to is None or to not in ready:
+        whom = f"{to} is" if to else "No voter is"
+        raise Refused(f"{whom} not streaming from {view.me}; wait until `twinstar status` shows it streaming.")
+    changed = register.but(switchover=Switchover(to, view.wall_ms + deadline_ms), reason=Reason.SWITCHOVER.value)
+    return ChangeRegister(changed, view.revision, Reason.SWITCHOVER, f"asked for by hand: {view.me} to {to}")
+
+
+def failover(view: View, to: str | None, accept_loss: bool) -> ChangeRegister:
+    """A candidacy without a vote; with `accept_loss` the copies become `to` alone."""
+    register = register_of(view)
+    if register.phase is Phase.BOOTSTRAPPING:
+        raise Refused("There is no database yet; wait until it is made.")
+    if not accept_loss:
+        return ChangeRegister(
+            candidacy(register, Reason.OPERATOR), view.revision, Reason.OPERATOR, "failover asked for by hand"
+        )
+    if to is None:
+        raise Refused("Name the member whose data shall count: `twinstar failover --to NAME --accept-loss`.")
+    answering = [m for m in register.copies if m not in {to, view.me} and view.peer(m).heard]
+    if answering:
+        raise Refused(f"{', '.join(answering)} still answers: a failover without loss may be possible; try that first.")
+    forced = candidacy(register, Reason.FORCED).but(copies=frozenset({to}), required=0)
+    return ChangeRegister(forced, view.revision, Reason.FORCED, f"loss accepted by hand: only {to} counts")
+
+
+def pause(view: View, paused: bool) -> ChangeRegister:
+    """Stops or resumes everything automatic."""
+    register = register_of(view)
+    return ChangeRegister(register.but(paused=paused), view.revision, Reason.PAUSE, "asked for by hand")

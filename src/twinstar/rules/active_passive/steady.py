@@ -1,0 +1,128 @@
+"""A leader at work: open the epoch, keep who must confirm in order, renew the lease, hand over when asked."""
+
+from __future__ import annotations
+
+from twinstar.model.effects import ChangeRegister, EngineEffect, Enforce, HandOver, Plan, Reason, State
+from twinstar.model.engine import Attachment, Names
+from twinstar.model.register import Durability, Register
+from twinstar.model.view import View
+from twinstar.rules.active_passive.lease import holding
+from twinstar.rules.active_passive.local import names_for
+from twinstar.rules.durability import Quorum, Where, desired, next_step, of_register
+
+_NEAR_BYTES = 16 * 1024 * 1024
+"""A standby within this distance of the log's end has arrived and may become a voter."""
+
+
+def steady(view: View, register: Register) -> Plan:
+    opened = register.epoch if is_open(view, register) else 0
+    hand_over, cleared = _switchover(view, register)
+    if register.durability is Durability.ASYNC:
+        renewed, stop = holding(view, register)
+        effect: EngineEffect | None = stop or hand_over or _enforced(view, register)
+        change = cleared or renewed
+    else:
+        effect, change = _voters(view, register)
+        effect, change = hand_over or effect, cleared or change
+    settling = opened == 0 or effect is not None or change is not None
+    return Plan(
+        engine=effect, change=change, opened=opened, state=State.RUNNING, note=_note(view, register), soon=settling
+    )
+
+
+def attached(view: View, register: Register) -> dict[str, Attachment]:
+    """Members whose confirmations count for this epoch: genuine, and attached for it."""
+    primary = view.primary
+    if primary is None:
+        return {}
+    return {a.member: a for a in primary.attachments if a.genuine and a.epoch == register.epoch}
+
+
+def is_open(view: View, register: Register) -> bool:
+    """Whether `required` voters have flushed the log's end that was read after the epoch began: from then on no
+    further failover takes back what the leader shows."""
+    if view.opened == register.epoch:
+        return True
+    if view.opening_lsn == 0:
+        return False
+    confirmed = {
+        m for m, a in attached(view, register).items() if m in register.voters and a.flush_lsn >= view.opening_lsn
+    }
+    required = 0 if register.durability is Durability.ASYNC else register.required
+    return len(confirmed) >= required
+
+
+def _voters(view: View, register: Register) -> tuple[EngineEffect | None, ChangeRegister | None]:
+    """The next legal step towards the voters and the number of confirmations that fit who is there."""
+    if view.changing:
+        return None, None
+    if not view.settled:
+        return None, ChangeRegister(register, view.revision, Reason.SETTLED, "after a restart of the agent")
+    if view.enforced is None:
+        return Enforce(names_for(view, register)), None
+    if view.primary is None:
+        return None, None
+    engine = Quorum(view.enforced.voters, view.enforced.required)
+    goal = _goal(view, register)
+    flushed = frozenset(m for m, a in attached(view, register).items() if a.flush_lsn >= view.enforced_lsn)
+    step = next_step(engine, of_register(register), goal, flushed)
+    if step is None:
+        return None, None
+    if step.where is Where.ENGINE:
+        return Enforce(Names(register.epoch, step.to.voters, step.to.required)), None
+    changed = register.but(copies=step.to.voters | {view.me}, required=step.to.required, reason=Reason.VOTERS.value)
+    return None, ChangeRegister(changed, view.revision, Reason.VOTERS, _describe(register, step.to))
+
+
+def _goal(view: View, register: Register) -> Quorum:
+    """Where the voters should be. While paused nobody is removed."""
+    settings, here = view.settings, attached(view, register)
+    end = view.primary.position.lsn if view.primary else 0
+    known = set(settings.members) - settings.nofailover
+    arrived = frozenset(m for m, a in here.items() if m in known and a.streaming and end - a.flush_lsn <= _NEAR_BYTES)
+    gone = frozenset(
+        m
+        for m in register.voters
+        if m not in known or (view.absent_ms.get(m, 0.0) >= settings.voter_removal_ms and m not in here)
+    )
+    return desired(
+        voters=register.voters,
+        required=register.required,
+        gone=frozenset() if register.paused else gone,
+        arrived=arrived,
+        configured=settings.required,
+        degrade=settings.policy == "degrade" and not register.paused,
+    )
+
+
+def _describe(register: Register, to: Quorum) -> str:
+    before = f"{register.required} of {', '.join(sorted(register.voters)) or 'nobody'}"
+    return f"from {before} to {to.required} of {', '.join(sorted(to.voters)) or 'nobody'}"
+
+
+def _enforced(view: View, register: Register) -> EngineEffect | None:
+    return Enforce(names_for(view, register)) if view.enforced is None else None
+
+
+def _switchover(view: View, register: Register) -> tuple[EngineEffect | None, ChangeRegister | None]:
+    """Hand over when the successor is attached and near; give up when it is not in time."""
+    switchover = register.switchover
+    if switchover is None:
+        return None, None
+    if view.wall_ms >= switchover.deadline_wall_ms and not view.handing_over:
+        over = register.but(switchover=None, reason=Reason.SWITCHOVER.value)
+        return None, ChangeRegister(over, view.revision, Reason.SWITCHOVER, f"{switchover.to} was not ready in time")
+    there = attached(view, register).get(switchover.to)
+    ready = there is not None and there.streaming and view.opened == register.epoch and not view.changing
+    return (HandOver(switchover.to, register.epoch) if ready else None), None
+
+
+def _note(view: View, register: Register) -> str:
+    if register.durability is Durability.ASYNC or register.required == 0:
+        missing = view.settings.required if register.durability is Durability.QUORUM else 0
+        return "Alone: commits are on this member's disk only." if missing else ""
+    there = set(attached(view, register)) & register.voters
+    if len(there) >= register.required:
+        return ""
+    waiting = ", ".join(sorted(register.voters - there))
+    return f"Writes wait for {register.required - len(there)} confirmation(s) of {waiting} (policy {view.settings.policy})."

@@ -1,0 +1,63 @@
+"""When a voter may start a candidacy against a leader (durability `quorum`).
+
+One member's suspicion never moves anything while others still hear the leader: a majority of the voters must suspect,
+and enough copies must be able to seal. A guard's word that its database died, with no process of it left, needs no
+vote: nothing can be acknowledged any more. (`docs/protocol.md`, "How leadership ends".)
+"""
+
+from __future__ import annotations
+
+from twinstar.model.effects import ChangeRegister, Reason
+from twinstar.model.register import Register
+from twinstar.model.view import Peer, View
+from twinstar.model.wire import EngineWord
+from twinstar.rules.active_passive.local import can_seal, candidacy
+from twinstar.rules.election import majority
+
+_WORD_DELAY_MS = 40
+"""The leader's own agent is nearer: the voters act on the guard's word this much later, or when it is not getting on."""
+
+
+def suspects(view: View, leader: Peer) -> Reason | None:
+    """Whether this member by itself holds that the leader does not lead, and why."""
+    if leader.silent and (leader.ever_heard or _may_judge_unheard(view)):
+        return Reason.SUSPECTED
+    if leader.heard and leader.not_leading_ms > view.settings.election_timeout_ms:
+        return Reason.NOT_LEADING
+    return None
+
+
+def case_against(view: View, register: Register) -> ChangeRegister | None:
+    """The candidacy that this voter may start now, if any."""
+    leader = view.peer(register.leader)
+    if view.me not in register.voters or not can_seal(view, register) or register.paused:
+        return None
+    if _declared_dead(view, register, leader):
+        why = f"the guard of {register.leader} says that its database died and no process of it is left"
+        return _against(view, register, Reason.DATABASE_DEAD, why)
+    reason = suspects(view, leader)
+    if reason is None:
+        return None
+    accusers = [m for m in register.voters if m == view.me or view.peer(m).suspects]
+    sealable = [m for m in register.copies if m == view.me or view.peer(m).can_seal]
+    if len(accusers) < majority(len(register.voters)) or len(sealable) < len(register.copies) - register.required:
+        return None
+    return _against(view, register, reason, f"suspected by {', '.join(sorted(accusers))}")
+
+
+def _against(view: View, register: Register, reason: Reason, evidence: str) -> ChangeRegister:
+    return ChangeRegister(candidacy(register, reason), view.revision, reason, evidence)
+
+
+def _declared_dead(view: View, register: Register, leader: Peer) -> bool:
+    if leader.engine is not EngineWord.DEAD or leader.epoch != register.epoch or not leader.leading:
+        return False
+    agent_gets_on = leader.agent_age_ms <= 3 * view.settings.heartbeat_ms
+    return not agent_gets_on or leader.not_leading_ms >= _WORD_DELAY_MS
+
+
+def _may_judge_unheard(view: View) -> bool:
+    """A peer nobody ever heard is a configuration error; after the start's grace it is silent like any other,
+    provided another member is heard, or there is no other."""
+    others = [m for m in view.settings.members if m != view.me]
+    return view.up_ms >= view.settings.start_grace_ms and (len(others) < 2 or any(view.peer(m).heard for m in others))
