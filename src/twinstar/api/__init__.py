@@ -1,0 +1,1 @@
+"""HTTP per agent: health, status, metrics, and commands that need a token."""

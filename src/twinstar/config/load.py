@@ -1,0 +1,93 @@
+"""Reads `twinstar.yaml`: every mistake becomes one sentence that names the key, what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from twinstar.config.check import check
+from twinstar.config.complaint import complaint
+from twinstar.config.schema import Config, Tls
+from twinstar.model.errors import UsageError
+
+
+def load(path: Path) -> Config:
+    """The checked configuration, relative paths made absolute from the file's own folder. Raises UsageError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no {path}: run `twinstar init` to write one, or name another with --config."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): make it a readable UTF-8 text file.") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """The checked configuration in `text`; `path` is named in errors and anchors relative paths. Raises UsageError."""
+    try:
+        config = Config.model_validate(read_yaml(text, path))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {complaint(error)}") from None
+    trouble = check(config)
+    if trouble:
+        raise UsageError(f"{path}: {trouble}")
+    return anchored(config, path.absolute().parent)
+
+
+def read_yaml(text: str, path: Path) -> dict[str, Any]:
+    """The file as a mapping. Raises UsageError also for a key that stands twice, where YAML would keep the last."""
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (derives from SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"{path} is no valid YAML{line} ({error.problem}): correct that line.") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is no valid YAML ({error}): correct it.") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} holds no configuration: run `twinstar init` to write one.")
+    return raw
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                problem = f"the key `{key.value}` stands there twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def anchored(config: Config, folder: Path) -> Config:
+    """`config` with each relative path taken from `folder`, so that it means the same from every directory."""
+
+    def at(path: Path) -> Path:
+        return folder / path.expanduser()
+
+    def tls_at(tls: Tls | None) -> Tls | None:
+        return tls and Tls(certificate=at(tls.certificate), key=at(tls.key), authority=at(tls.authority))
+
+    store = config.store
+    if store.embedded:
+        embedded = store.embedded.model_copy(
+            update={"socket": at(store.embedded.socket), "file": at(store.embedded.file)}
+        )
+        store = store.model_copy(update={"embedded": embedded})
+    if store.etcd:
+        changes: dict[str, object] = {"tls": tls_at(store.etcd.tls)} if store.etcd.tls else {}
+        if store.etcd.password_file:
+            changes["password_file"] = at(store.etcd.password_file)
+        store = store.model_copy(update={"etcd": store.etcd.model_copy(update=changes)})
+    nodes = tuple(node.model_copy(update={"directory": at(node.directory)}) for node in config.nodes)
+    changes = {"secrets": at(config.secrets), "store": store, "nodes": nodes}
+    if config.tls:
+        changes["tls"] = tls_at(config.tls)
+    if config.postgresql.bin_dir:
+        changes["postgresql"] = config.postgresql.model_copy(update={"bin_dir": at(config.postgresql.bin_dir)})
+    return config.model_copy(update=changes)
