@@ -65,8 +65,7 @@ async def find_binaries(processes: Processes, bin_dir: Path | None = None) -> Bi
             f"{folder} lacks {', '.join(missing)}: let postgresql.bin_dir name the folder that holds all programs of a "
             f"PostgreSQL {OLDEST_MAJOR} or newer, such as /usr/lib/postgresql/{OLDEST_MAJOR}/bin."
         )
-    version = await _version(processes, folder)
-    major = int(version.split(".")[0])
+    major, version = await _version(processes, folder)
     if major < OLDEST_MAJOR:
         raise UsageError(
             f"PostgreSQL in {folder} is version {version}, and Twinstar needs {OLDEST_MAJOR} or newer: "
@@ -105,15 +104,15 @@ def _wheel_folder() -> Path:
     return Path(spec.submodule_search_locations[0]).resolve() / "pginstall" / "bin"
 
 
-async def _version(processes: Processes, folder: Path) -> str:
+async def _version(processes: Processes, folder: Path) -> tuple[int, str]:
     result = await processes.run([str(folder / "postgres"), "--version"], account=None, environment={"LC_ALL": "C"})
-    found = re.search(r"\(PostgreSQL\) (\d+[.\w]*)", result.out)
+    found = re.search(r"\(PostgreSQL\) ((\d+)[.\w]*)", result.out)
     if result.code != 0 or not found:
         raise UsageError(
             f"{folder / 'postgres'} does not say its version ({(result.err or result.out)[-200:].strip()!r}): "
             "let postgresql.bin_dir name the folder of a PostgreSQL that runs on this machine."
         )
-    return found[1]
+    return int(found[2]), found[1]
 
 
 async def _runs(processes: Processes, folder: Path, account: Account) -> bool:

@@ -40,6 +40,7 @@ async def engine_user(processes: Processes, name: str | None = None) -> SystemUs
     """
     if os.geteuid() != 0:
         return None
+    HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
     name = name or DEFAULT_USER
     account = _look_up(name)
     created = account is None
@@ -49,7 +50,6 @@ async def engine_user(processes: Processes, name: str | None = None) -> SystemUs
         raise UsageError(
             f"PostgreSQL refuses to run as root: let postgresql.system_user name another user than {name}."
         )
-    HOME.mkdir(mode=0o755, parents=True, exist_ok=True)
     return SystemUser(account, created)
 
 
@@ -62,9 +62,10 @@ def _look_up(name: str) -> Account | None:
 
 
 async def _create(processes: Processes, name: str) -> Account:
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(HOME)]
+    # Two useradd at the same moment make the same user twice, so they queue up behind a lock on the folder.
+    useradd = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(HOME)]
     result = await processes.run(
-        [*command, "--shell", "/usr/sbin/nologin", name],
+        ["flock", str(HOME), *useradd, "--shell", "/usr/sbin/nologin", name],
         account=None,
         environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
     )

@@ -1,0 +1,71 @@
+"""What every test run ends with: each reason why something was skipped, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+_TAG = "TWINSTAR_TEST_RUN"
+"""In the environment of every process that a test starts, unless the test gave it another one."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault(_TAG, secrets.token_hex(8))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that outlives its test makes the run fail: it may be a database that nobody ends."""
+    left = _left_behind(os.environ[_TAG])
+    session.config.stash[_LEFT] = left
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for command in config.stash.get(_LEFT, []):
+        terminalreporter.write_line(f"FAILED: a test left a process behind: {command}", red=True)
+    skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(f"{skipped.total()} skipped, because:")
+    for reason, count in skipped.most_common():
+        terminalreporter.write_line(f"  {count:4} x {reason}")
+
+
+_LEFT = pytest.StashKey[list[str]]()
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return " ".join(text.removeprefix("Skipped: ").split())
+
+
+def _left_behind(tag: str) -> list[str]:
+    """Commands of the living processes that carry the tag, this one and those it descends from excepted."""
+    wanted = f"{_TAG}={tag}".encode()
+    own = _ancestors()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in own:
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(f"{entry.name} {(entry / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()}")
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return found
+
+
+def _ancestors() -> set[int]:
+    pids = set()
+    pid = os.getpid()
+    while pid > 0:
+        pids.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return pids
