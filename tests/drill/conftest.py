@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 
-from plain_postgresql import PlainPostgresql, find_bin_dir
+from tests.drill.plain_postgresql import PlainPostgresql, find_bin_dir
 
 
 @pytest.fixture

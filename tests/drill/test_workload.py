@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import psycopg
-from plain_postgresql import PlainPostgresql
+from tests.drill.plain_postgresql import PlainPostgresql
 
 from twinstar.drill.driver import Workload, drop_table, make_table, present
 from twinstar.drill.history import Outcome, audit, longest_gap

@@ -1,0 +1,108 @@
+"""A cluster that `up` runs on this machine: asked, told, and offered to the drill."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from twinstar.cli.ask import ask_status, command
+from twinstar.cli.leftovers import end_leftovers
+from twinstar.cli.local_files import LocalFiles, State, short_path
+from twinstar.config.load import load
+from twinstar.drill.target import View
+from twinstar.model.errors import EnvironmentTrouble, UsageError
+from twinstar.ports.procfs import is_running
+
+_REQUEST_S = 10.0
+_DOWN_S = 40.0
+_TICK_S = 0.02
+
+
+class LocalCluster:
+    """By the absolute path of its configuration. Raises UsageError when that is no valid one."""
+
+    def __init__(self, config: Path) -> None:
+        self.files = LocalFiles(config)
+        self.config = load(config)
+
+    def state(self) -> State | None:
+        """What its supervisor says, None when none runs."""
+        state = self.files.read_state()
+        return state if state and is_running(state.supervisor) else None
+
+    def status(self) -> dict[str, Any]:
+        """`status --json`. Raises EnvironmentTrouble when no agent answers."""
+        return ask_status(self.config)
+
+    def down(self) -> int | None:
+        """Stops everything; None when nothing ran, else how many processes a dead supervisor had left behind.
+
+        Raises EnvironmentTrouble when it does not end.
+        """
+        state = self.files.read_state()
+        if state is None:
+            return None
+        if is_running(state.supervisor):
+            self._request({"do": "stop"})
+            self._await_end(state.supervisor)
+        left = end_leftovers(state, self.config)
+        self.files.state.unlink(missing_ok=True)
+        self.files.control.unlink(missing_ok=True)
+        return left
+
+    def _await_end(self, supervisor: str) -> None:
+        until = time.monotonic() + _DOWN_S
+        while is_running(supervisor):
+            if time.monotonic() > until:
+                raise EnvironmentTrouble(
+                    f"The supervisor (process {supervisor.partition(':')[0]}) does not end: "
+                    f"see {self.files.folder / 'supervisor.log'}, kill it, and run `twinstar down` again."
+                )
+            time.sleep(_TICK_S)
+
+    def start_again(self, name: str) -> list[str]:
+        """Starts what is not running of a node (or ``router``, ``store``); returns what was. Raises TwinstarError."""
+        started: list[str] = self._request({"do": "start", "name": name})["started"]
+        return started
+
+    def _request(self, request: dict[str, str]) -> dict[str, Any]:
+        if self.state() is None:
+            raise UsageError("This cluster is not up here: start it with `twinstar up`.")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_REQUEST_S)
+            try:
+                with short_path(self.files.control) as path:
+                    connection.connect(path)
+                connection.sendall(json.dumps(request).encode() + b"\n")
+                answer = json.loads(connection.makefile().readline())
+            except (OSError, ValueError) as trouble:
+                raise EnvironmentTrouble(
+                    f"The cluster's supervisor does not answer ({trouble}): run `twinstar down`, then `twinstar up`."
+                ) from None
+        if "error" in answer:
+            raise UsageError(answer["error"])
+        result: dict[str, Any] = answer
+        return result
+
+    # -- what a drill needs (twinstar.drill.target.Target) ---------------------------------------------------------
+
+    def view(self) -> View:
+        return View.of(self.status())
+
+    def data_directory(self, node: str) -> Path:
+        return next(each.directory for each in self.config.nodes if each.name == node) / "data"
+
+    def store_runs(self) -> tuple[str, ...]:
+        state = self.state()
+        return tuple(program.run for program in state.of_kind("store") if program.alive) if state else ()
+
+    def start(self, node: str) -> None:
+        self.start_again(node)
+
+    def switchover(self) -> None:
+        outcome = command(self.config, "switchover", to=None)
+        if not outcome.ok:
+            raise EnvironmentTrouble(outcome.message)

@@ -1,0 +1,198 @@
+"""One drill: for each repetition a control run without a fault, then one with it; healed and audited in between.
+
+A run begins when the clients have had their first acknowledgements. The fault strikes `before_ms` later; the run goes
+on for `after_ms`, and longer while no client is served, up to `patience_s`. The control lasts as long. What is measured
+is the longest time that any one client went without an acknowledgement. Rows are looked for only after the cluster has
+healed, since a former leader that comes back is one more chance to lose something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twinstar.drill.busy import BusyStandbys, drop_churn_table
+from twinstar.drill.driver import Workload, drop_table, make_table, present
+from twinstar.drill.faults import Fault, Injected, inject
+from twinstar.drill.history import Attempt, Audit, Gap, audit, longest_gap
+from twinstar.drill.target import Target, View, wait_until_serving
+from twinstar.drill.workload import boot_ms
+from twinstar.model.errors import EnvironmentTrouble
+
+Say = Callable[[str], None]
+_TICK_S = 0.05
+_SERVED_WITHIN_S = 0.5
+_FIRST_WRITE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a drill is done. Times in the unit of their names."""
+
+    fault: Fault
+    repeat: int = 1
+    busy_standby: bool = False
+    clients: int = 2
+    pause_ms: float = 5.0
+    deadline_ms: float = 3_000.0
+    before_ms: float = 1_500.0
+    after_ms: float = 4_000.0
+    patience_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the clients. Times are the boot clock's; `fault_ms` is None for a control run."""
+
+    from_ms: float
+    to_ms: float
+    fault_ms: float | None
+    target: str
+    attempts: tuple[Attempt, ...]
+    audit: Audit
+    longest: Gap
+    epoch_before: int
+    epoch_after: int
+    leader_before: str
+    leader_after: str
+
+    @property
+    def outage_ms(self) -> float:
+        return self.longest.length_ms
+
+    @property
+    def survived(self) -> bool:
+        """Clients were served again, and were told the truth throughout."""
+        return self.audit.sound and not (self.fault_ms is not None and self.longest.open_end and self.outage_ms > 1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    control: Run
+    faulty: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """What `drill` returns: everything the report is made of."""
+
+    options: Options
+    cluster: dict[str, str]
+    repetitions: tuple[Repetition, ...]
+
+    @property
+    def survived(self) -> bool:
+        return all(repetition.control.survived and repetition.faulty.survived for repetition in self.repetitions)
+
+
+def drill(target: Target, options: Options, cluster: dict[str, str], say: Say) -> Drill:
+    """Runs the whole drill. `cluster` describes it for the report. Raises TwinstarError."""
+    view = wait_until_serving(target, options.patience_s, say)
+    make_table(view.write)
+    repetitions = []
+    try:
+        for number in range(1, options.repeat + 1):
+            control = run_once(target, options, None, _prefixed(f"{number}, control: ", say))
+            faulty = run_once(target, options, options.fault, _prefixed(f"{number}: ", say))
+            repetitions.append(Repetition(control, faulty))
+    finally:
+        with contextlib.suppress(EnvironmentTrouble):
+            drop_table(view.write)
+            if options.busy_standby:
+                drop_churn_table(view.write)
+    return Drill(options, cluster, tuple(repetitions))
+
+
+def _prefixed(prefix: str, say: Say) -> Say:
+    return lambda text: say(prefix + text)
+
+
+def run_once(target: Target, options: Options, fault: Fault | None, say: Say) -> Run:
+    """One run of the clients, with the fault or without. Leaves the cluster healed. Raises TwinstarError."""
+    before = wait_until_serving(target, options.patience_s, say)
+    run = secrets.token_hex(4)
+    say("clients write")
+    with contextlib.ExitStack() as stack:
+        if options.busy_standby:
+            stack.enter_context(BusyStandbys(before))
+        clients = stack.enter_context(
+            Workload(before.write, run, options.clients, options.pause_ms, options.deadline_ms)
+        )
+        _first_writes(clients)
+        from_ms = boot_ms()
+        time.sleep(options.before_ms / 1000)
+        injected = _strike(fault, target, say)
+        try:
+            _wait_for_service(clients, injected.at_ms, options, say)
+            to_ms = boot_ms()
+            attempts = clients.stop()
+        finally:
+            say("healing")
+            injected.heal(target)
+    after = wait_until_serving(target, options.patience_s, say)
+    say("looking for every acknowledged row")
+    return _result(attempts, from_ms, to_ms, injected, fault, before, after, run)
+
+
+def _strike(fault: Fault | None, target: Target, say: Say) -> Injected:
+    if fault is None:
+        return Injected(boot_ms(), "")
+    view = target.view()
+    say(f"{fault} at {view.leader}")
+    return inject(fault, target, view)
+
+
+def _first_writes(clients: Workload) -> None:
+    until = time.monotonic() + _FIRST_WRITE_S
+    while clients.counters.acknowledged < 20:
+        if time.monotonic() > until:
+            raise EnvironmentTrouble(
+                "The drill's clients cannot write through the router: try `psql` with the DSN of `twinstar dsn`."
+            )
+        time.sleep(_TICK_S)
+
+
+def _wait_for_service(clients: Workload, at_ms: float, options: Options, say: Say) -> None:
+    """Until the run's length is over and clients are served, or nobody will be."""
+    last, last_at = clients.counters.acknowledged, time.monotonic()
+    while True:
+        time.sleep(_TICK_S)
+        now = clients.counters.acknowledged
+        if now > last:
+            last, last_at = now, time.monotonic()
+        silent_s = time.monotonic() - last_at
+        passed_ms = boot_ms() - at_ms
+        if passed_ms >= options.after_ms and silent_s < _SERVED_WITHIN_S:
+            return
+        if passed_ms > options.patience_s * 1000:
+            return
+        if silent_s >= _SERVED_WITHIN_S:
+            say(f"no acknowledgement for {silent_s:.1f} s")
+
+
+def _result(
+    attempts: list[Attempt],
+    from_ms: float,
+    to_ms: float,
+    injected: Injected,
+    fault: Fault | None,
+    before: View,
+    after: View,
+    run: str,
+) -> Run:
+    return Run(
+        from_ms=from_ms,
+        to_ms=to_ms,
+        fault_ms=injected.at_ms if fault else None,
+        target=injected.target,
+        attempts=tuple(attempts),
+        audit=audit(attempts, present(after.write, run)),
+        longest=longest_gap(attempts, from_ms, to_ms),
+        epoch_before=before.epoch,
+        epoch_after=after.epoch,
+        leader_before=before.leader,
+        leader_after=after.leader,
+    )

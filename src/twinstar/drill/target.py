@@ -1,0 +1,117 @@
+"""The cluster under a drill, seen through what `status --json` says, and what a drill must be able to do to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from twinstar.model.errors import EnvironmentTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    name: str
+    dsn: str
+    role: str
+    state: str
+    agent_pid: int | None
+    engine_pid: int | None
+    guard_pid: int | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The part of `status --json` that a drill looks at."""
+
+    epoch: int
+    phase: str
+    leader: str
+    open: bool
+    store: str
+    write: str
+    members: tuple[MemberView, ...]
+    waiting_for: str
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> View:
+        """Reads what `status --json` prints."""
+        names = ("name", "dsn", "role", "state", "agent_pid", "engine_pid", "guard_pid", "note")
+        return cls(
+            epoch=raw["epoch"],
+            phase=raw["phase"],
+            leader=raw["leader"] or "",
+            open=raw["open"],
+            store=raw["store"]["kind"],
+            write=raw["endpoints"]["write"],
+            members=tuple(MemberView(**{name: member[name] for name in names}) for member in raw["members"]),
+            waiting_for=raw["waiting_for"],
+        )
+
+    def member(self, name: str) -> MemberView:
+        return next(member for member in self.members if member.name == name)
+
+    @property
+    def standbys(self) -> tuple[MemberView, ...]:
+        return tuple(member for member in self.members if member.name != self.leader)
+
+    @property
+    def serving(self) -> bool:
+        """The leader is open and runs, and everybody else streams from it."""
+        return self.open and all(
+            member.state == ("running" if member.name == self.leader else "streaming") for member in self.members
+        )
+
+    def __str__(self) -> str:
+        states = ", ".join(f"{member.name} {member.state}" for member in self.members)
+        opened = "open" if self.open else "not open"
+        return f"epoch {self.epoch} {self.phase}, leader {self.leader or 'none'} {opened}; {states}"
+
+
+class Target(Protocol):
+    """A cluster whose processes run on this machine."""
+
+    def view(self) -> View:
+        """The cluster now, as the agent sees it that knows the most. Raises EnvironmentTrouble when none answers."""
+        ...
+
+    def data_directory(self, node: str) -> Path: ...
+
+    def store_runs(self) -> tuple[str, ...]:
+        """The store's processes as ``pid:start time``; empty when they are not on this machine."""
+        ...
+
+    def start(self, node: str) -> None:
+        """Starts the agent and the guard of a node again, whichever is missing. Raises TwinstarError."""
+        ...
+
+    def switchover(self) -> None:
+        """A planned change of leader; returns when it is done. Raises TwinstarError when it was not."""
+        ...
+
+
+def wait_until_serving(target: Target, patience_s: float, say: Callable[[str], None], pause_s: float = 0.1) -> View:
+    """The cluster once its leader is open and all standbys stream; `say` hears the states meanwhile.
+
+    Raises EnvironmentTrouble, naming what is missing, when `patience_s` have passed.
+    """
+    until = time.monotonic() + patience_s
+    last = "no agent answers"
+    while True:
+        try:
+            view = target.view()
+            if view.serving:
+                return view
+            last = f"{view}" + (f"; {view.waiting_for}" if view.waiting_for else "")
+        except EnvironmentTrouble as trouble:
+            last = str(trouble)
+        if time.monotonic() > until:
+            raise EnvironmentTrouble(
+                f"The cluster does not serve with all members after {patience_s:.0f} s ({last}): "
+                "look at `twinstar status` and the logs."
+            )
+        say(last)
+        time.sleep(pause_s)
