@@ -1,17 +1,41 @@
 """What a coordination store must be able to do. Every store passes `tests/store/conformance.py`.
 
 Keys are strings such as ``register``, ``seals/7/n1``, ``members/n1``, ``history/7``; the store keeps them below a
-prefix of its own that contains the cluster's name. Values are small (< 64 KiB) byte strings.
+prefix of its own that contains the cluster's name (`root`). Values are small byte strings, at most `MAX_VALUE_BYTES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from twinstar.model.errors import TwinstarError
+
 ABSENT = 0
 """The revision to expect of a key that must not exist yet."""
+
+MAX_VALUE_BYTES = 64 * 1024
+
+
+class ValueTooLarge(TwinstarError):
+    """A value is larger than `MAX_VALUE_BYTES`: refused before anything is sent, so nothing has changed."""
+
+    def __init__(self, key: str, size: int) -> None:
+        super().__init__(
+            f"The value of {key} has {size} bytes, a store takes {MAX_VALUE_BYTES}: keep large things elsewhere."
+        )
+
+
+def check_size(key: str, value: bytes) -> None:
+    """Raises ValueTooLarge."""
+    if len(value) > MAX_VALUE_BYTES:
+        raise ValueTooLarge(key, len(value))
+
+
+def root(cluster: str) -> str:
+    """What all keys of a cluster begin with in a store that several clusters share."""
+    return f"/twinstar/{cluster}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +110,21 @@ class Store(Protocol):
         ...
 
     async def compare_and_set(self, key: str, value: bytes, expected_revision: int) -> CasOutcome:
-        """Sets the value if the key is at `expected_revision` (`ABSENT`: if it does not exist). Never raises."""
+        """Sets the value if the key is at `expected_revision` (`ABSENT`: if it does not exist).
+
+        Whatever happens on the way is an outcome; raises ValueTooLarge alone, which is the caller's mistake.
+        """
         ...
 
     async def delete(self, key: str) -> None:
         """Removes a key that safety does not rest on. Raises StoreUnavailable."""
         ...
 
-    def watch(self, prefix: str) -> AsyncIterator[WatchEvent]:
+    def watch(self, prefix: str) -> AsyncGenerator[WatchEvent, None]:
         """Delivers what stands under `prefix` first, then `Synced`, then each change, across reconnections, for ever.
 
         After a reconnection the present state comes again (keys deleted meanwhile as deletions), then `Synced`.
-        Ends only when the consumer closes it.
+        Ends only when the consumer closes it (`contextlib.aclosing`).
         """
         ...
 

@@ -1,0 +1,1 @@
+"""etcd v3 through its JSON gateway. `docs/decisions/etcd-client.md` says why not gRPC."""
