@@ -130,7 +130,8 @@ class LocalConnection:
             raise refused(self._settings, error) from error
 
     async def _ready(self) -> DroppingConnection:
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or not _is_usable(self._connection):
+            await self.close()
             self._connection = await connect(local_parameters(self._settings))
         return self._connection
 
@@ -138,6 +139,21 @@ class LocalConnection:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+
+def _is_usable(connection: DroppingConnection) -> bool:
+    """Whether the server's end is still there, seen before anything is asked: an answer that is lost on the way would
+    leave open whether the question was heard.
+    """
+    if connection.closed:
+        return False
+    try:
+        # What the server said at its end takes the first two reads; then comes the end.
+        for _ in range(3):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 async def query_fresh(settings: Settings, clock: Clock, sql: str, deadline_ms: float, role: str = AGENT_ROLE) -> Rows:

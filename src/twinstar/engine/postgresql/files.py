@@ -60,19 +60,25 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def own(path: Path, account: Account | None) -> None:
-    """Gives a file or directory to the database's user (only root can)."""
+def make_directory(path: Path, account: Account | None, *, ours: bool = False) -> None:
+    """Makes a directory that the database's user owns (`ours`: may only enter and read), if it is missing."""
+    path.mkdir(mode=0o700, exist_ok=True)
     if account and os.geteuid() == 0:
-        os.chown(path, account.uid, account.gid)
+        os.chown(path, 0 if ours else account.uid, account.gid)
+        path.chmod(0o750 if ours else 0o700)
 
 
 def prepare_directories(paths: Paths, account: Account | None) -> None:
-    """Makes what is missing of the layout; the data directory itself is left to initdb and pg_basebackup."""
+    """Makes what is missing of the layout.
+
+    Where root writes, the database's user must not be able to put a link: the node's directory, `conf/` and `log/`
+    stay root's.
+    """
     paths.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    own(paths.root, account)
-    for path in (paths.conf, paths.run, paths.log, paths.forks):
-        path.mkdir(mode=0o700, exist_ok=True)
-        own(path, account)
+    for path in (paths.data, paths.run, paths.forks):
+        make_directory(path, account)
+    for path in (paths.conf, paths.log):
+        make_directory(path, account, ours=True)
     paths.state.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -165,7 +171,7 @@ def control(data: Path) -> Control | None:
     if len(head) < _CONTROL_HEAD.size:
         return None
     identifier, version, _, state, _, checkpoint, _, timeline, _ = _CONTROL_HEAD.unpack(head)
-    if version not in _KNOWN_CONTROL_VERSIONS or state not in ControlState:
+    if version not in _KNOWN_CONTROL_VERSIONS or state > ControlState.IN_PRODUCTION:
         raise EngineError(
             f"{data} was made by an unknown version of PostgreSQL (pg_control version {version}): use 15 to 18."
         )

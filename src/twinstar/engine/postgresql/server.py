@@ -128,7 +128,7 @@ class Server:
         """Of the database's programs: none of ours, whose ``PG…`` variables would steer libpq."""
         home = self.settings.account.home if self.settings.account else self.paths.root
         return {
-            "PATH": "/usr/bin:/bin",
+            "PATH": f"{self.settings.bin_dir}:/usr/bin:/bin",
             "HOME": str(home),
             "LANG": "C",
             "LC_ALL": "C",

@@ -1,0 +1,38 @@
+"""Writes a member's configuration files, and removes from the data directory what would override them."""
+
+from __future__ import annotations
+
+from twinstar.engine.postgresql import access
+from twinstar.engine.postgresql.configuration import main_conf, own_names
+from twinstar.engine.postgresql.files import scrub_auto_conf, write_durably
+from twinstar.engine.postgresql.settings import Settings
+from twinstar.model.errors import EngineError
+
+
+def write_conf_files(settings: Settings) -> None:
+    """Everything in ``conf/`` but ``twinstar.conf``. Raises EngineError when a file of TLS cannot be read."""
+    paths = settings.paths
+    files = {
+        paths.main_conf: main_conf(settings),
+        paths.conf / "pg_hba.conf": access.hba_conf(settings),
+        paths.conf / "pg_ident.conf": access.ident_conf(settings),
+        paths.passfile: access.passfile(settings),
+    }
+    if settings.tls:
+        # Copied, because the server runs as a user that may not read the originals.
+        originals = {
+            "server.crt": settings.tls.certificate,
+            "server.key": settings.tls.key,
+            "authority.crt": settings.tls.authority,
+        }
+        try:
+            files |= {paths.conf / name: original.read_text() for name, original in originals.items()}
+        except OSError as error:
+            raise EngineError(f"{error.filename} cannot be read ({error.strerror}): correct `tls`.") from None
+    for path, text in files.items():
+        write_durably(path, text, account=settings.account)
+
+
+def scrub(settings: Settings) -> tuple[str, ...]:
+    """Removes settings of ours from ``postgresql.auto.conf``; returns those that were there."""
+    return scrub_auto_conf(settings.paths.data, own_names(), settings.account)
