@@ -56,6 +56,9 @@ class Register:
     switchover: Switchover | None = None
     paused: bool = False
     reason: str = ""
+    """Why this epoch or version came to be (`model.effects.Reason`)."""
+    evidence: str = ""
+    """What its author saw, in a sentence; for the history."""
     lease_ms: int = 0
     """`async` alone: how long the leader may lead after a renewal."""
     renewals: int = 0

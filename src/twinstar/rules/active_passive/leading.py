@@ -93,6 +93,8 @@ def _become(view: View, register: Register) -> Plan:
 def _handed_over(view: View, register: Register) -> Plan | None:
     """After the stop of a switchover: wait for the successor until the deadline, then go on as a restarted leader."""
     switchover = register.switchover
+    if view.engine.status is not EngineStatus.STOPPED or view.engine.shut_down_at is None:
+        return None
     if switchover is None or view.wall_ms >= switchover.deadline_wall_ms:
         return None
     waiting = view.me in view.next_seals

@@ -1,0 +1,189 @@
+"""The agent's hold on the store: the register as last seen, the seals, and one change at a time.
+
+A change whose answer did not come has an unknown outcome. It is settled when the register's revision has moved past
+the one it was based on: by a no-op compare-and-set on that revision, which either applies (then the first never will)
+or conflicts (then the register says what has happened). Until then `changing` stays true, and the rules behave as is
+safe in both cases. (`docs/protocol.md`, "Unknown outcomes".)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+
+from twinstar.model.effects import ChangeRegister
+from twinstar.model.errors import StoreUnavailable, TwinstarError
+from twinstar.model.register import Register, Seal
+from twinstar.ports.clock import Clock
+from twinstar.ports.randomness import Randomness
+from twinstar.store.base import ABSENT, Applied, Changed, Conflict, Lost, Store, Synced, Unknown, Versioned
+
+REGISTER = "register"
+SEALS = "seals/"
+HISTORY = "history/"
+
+log = logging.getLogger(__name__)
+
+
+class Ledger:
+    def __init__(self, store: Store, me: str, clock: Clock, randomness: Randomness, wake: Callable[[], None]) -> None:
+        self._store, self._me, self._clock, self._randomness, self._wake = store, me, clock, randomness, wake
+        self.register: Register | None = None
+        self.revision = ABSENT
+        self.seen = False
+        self.ok = False
+        self.changing = False
+        self.settled = False
+        self.trouble = ""
+        now = clock.now_ms()
+        self.version_at_ms = self.epoch_at_ms = self.seals_at_ms = now
+        self.changed_sent_ms = now
+        """When the last change of ours that applied was sent."""
+        self._seals: dict[int, dict[str, Seal]] = {}
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Keeps up with the store for ever."""
+        async with aclosing(self._store.watch("")) as events:
+            async for event in events:
+                match event:
+                    case Lost(why):
+                        self._lost(why)
+                    case Synced():
+                        self.ok = self.seen = True
+                        self.trouble = ""
+                    case Changed(key, value):
+                        self._changed(key, value)
+                self._wake()
+
+    def seals(self, epoch: int) -> dict[str, Seal]:
+        return self._seals.get(epoch, {})
+
+    def _lost(self, why: str) -> None:
+        if self.ok:
+            log.warning("lost contact with the store: %s", why)
+        self.ok, self.trouble = False, why
+
+    def _changed(self, key: str, value: Versioned | None) -> None:
+        try:
+            if key == REGISTER:
+                self._adopt(value)
+            elif key.startswith(SEALS) and value is not None:
+                self._add(Seal.decode(value.value))
+        except TwinstarError as error:
+            self.trouble = str(error)
+            log.error("%s", error)
+
+    def _add(self, seal: Seal) -> None:
+        known = self._seals.setdefault(seal.epoch, {})
+        if seal.member not in known:
+            known[seal.member] = seal
+            self.seals_at_ms = self._clock.now_ms()
+
+    def _adopt(self, value: Versioned | None) -> None:
+        revision = value.revision if value else ABSENT
+        if revision < self.revision or (revision == self.revision and self.register is not None):
+            return
+        new = Register.decode(value.value) if value else None
+        now, old = self._clock.now_ms(), self.register
+        if new is None or old is None or (new.epoch, new.phase, new.leader) != (old.epoch, old.phase, old.leader):
+            self.epoch_at_ms = now
+            if new is not None:
+                log.info("register: epoch %d %s, leader %s (%s)", new.epoch, new.phase, new.leader, new.reason)
+                self._seals = {e: s for e, s in self._seals.items() if e >= new.epoch}
+        self.register, self.revision, self.version_at_ms = new, revision, now
+        self.seen = True
+
+    async def confirm(self) -> None:
+        """Reads the register linearizably, now. Raises StoreUnavailable."""
+        self._adopt(await self._store.read(REGISTER))
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    async def change(self, wanted: ChangeRegister) -> bool:
+        """Tries one change and, when its outcome is unknown, settles it. True when it is ours that stands."""
+        self.changing = True
+        try:
+            return await self._change(wanted)
+        finally:
+            self.changing = False
+            self._wake()
+
+    async def _change(self, wanted: ChangeRegister) -> bool:
+        nonce = f"{self._me}:{self._randomness.token()}"
+        proposal = wanted.register.but(nonce=nonce, evidence=wanted.evidence or wanted.register.evidence)
+        sent_ms = self._clock.now_ms()
+        outcome = await self._store.compare_and_set(REGISTER, proposal.encode(), wanted.base_revision)
+        match outcome:
+            case Applied(revision):
+                self._adopt(Versioned(REGISTER, proposal.encode(), revision))
+            case Conflict(current):
+                self._adopt(current)
+            case Unknown(why):
+                self._lost(why)
+                await self._settle(wanted.base_revision)
+        ours = self.register is not None and self.register.nonce == nonce
+        if not isinstance(outcome, Unknown):
+            self.ok, self.settled = True, self.settled or ours
+        if ours:
+            self.changed_sent_ms = sent_ms
+            log.info("changed the register: %s (%s)", wanted.reason, wanted.evidence)
+        return ours
+
+    async def _settle(self, base: int) -> None:
+        pause_ms = 20.0
+        while self.revision == base:
+            await self._clock.sleep_ms(pause_ms)
+            pause_ms = min(pause_ms * 2, 500)
+            try:
+                current = await self._store.read(REGISTER)
+                if current is None or current.revision != base:
+                    self._adopt(current)
+                    return
+                await self._touch(current)
+            except StoreUnavailable as error:
+                self._lost(str(error))
+
+    async def _touch(self, current: Versioned) -> None:
+        same = Register.decode(current.value).but(nonce=f"{self._me}:{self._randomness.token()}")
+        match await self._store.compare_and_set(REGISTER, same.encode(), current.revision):
+            case Applied(revision):
+                self._adopt(Versioned(REGISTER, same.encode(), revision))
+            case Conflict(now):
+                self._adopt(now)
+            case Unknown(why):
+                self._lost(why)
+
+    async def publish(self, seal: Seal) -> None:
+        """Publishes a seal, create-only; tries again until the store has answered."""
+        pause_ms = 10.0
+        key = f"{SEALS}{seal.epoch}/{seal.member}"
+        while isinstance(await self._store.compare_and_set(key, seal.encode(), ABSENT), Unknown):
+            await self._clock.sleep_ms(pause_ms)
+            pause_ms = min(pause_ms * 2, 500)
+        self._add(seal)
+        self._wake()
+
+    # -- history ------------------------------------------------------------------------------------------------------
+
+    async def record(self, epoch: int, entry: dict[str, object]) -> None:
+        """Appends one change of leader to the history; another's entry for the same epoch stays."""
+        await self._store.compare_and_set(f"{HISTORY}{epoch:010d}", json.dumps(entry).encode(), ABSENT)
+
+    async def history(self) -> list[dict[str, object]]:
+        """All recorded changes of leader, oldest first. Raises StoreUnavailable."""
+        return [json.loads(each.value) for each in await self._store.read_all(HISTORY)]
+
+    async def prune(self, keep_epochs: int = 1_000) -> None:
+        """Removes seals of past epochs and old history. Raises StoreUnavailable."""
+        if self.register is None:
+            return
+        for each in await self._store.read_all(SEALS):
+            if int(each.key.split("/")[1]) < self.register.epoch:
+                await self._store.delete(each.key)
+        for each in await self._store.read_all(HISTORY):
+            if int(each.key.removeprefix(HISTORY)) < self.register.epoch - keep_epochs:
+                await self._store.delete(each.key)

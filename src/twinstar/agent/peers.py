@@ -1,0 +1,301 @@
+"""The other members as this one sees them: heartbeats, probes, votes, gossip.
+
+Everything that arrives is authentic (`model.wire.Inbox`) before it counts. The verdict on silence is
+`rules.detection`'s; this module feeds it, sends the direct probes that run in parallel with the waiting, and answers
+the others. A probe asks the peer's agent by datagram and its database by a connection: either answer ends suspicion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from twinstar.model.address import Address
+from twinstar.model.timing import Timings
+from twinstar.model.view import Peer
+from twinstar.model.wire import (
+    Alive,
+    Answer,
+    Ask,
+    EngineWord,
+    Envelope,
+    EpochNotice,
+    Gossip,
+    Heartbeat,
+    Hello,
+    Inbox,
+    Message,
+    Part,
+    Probe,
+    Sender,
+    Serving,
+    Told,
+)
+from twinstar.ports.clock import Clock
+from twinstar.ports.network import Datagrams, Network
+from twinstar.rules.detection import Heard, LocalHealth, Missing, NeverHeard, PeerHistory, Signs, Silent, suspects
+
+log = logging.getLogger(__name__)
+
+_ANSWER_FRESH_MS = 300
+_ROUTER_FRESH_MS = 5_000
+_PROBE_EVERY_MS = 40
+_ASK_EVERY_MS = 20
+
+DatabaseProbe = Callable[[Address], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What has come from one member."""
+
+    history: PeerHistory
+    heartbeat: Heartbeat | None = None
+    heartbeat_at_ms: float = -1e12
+    leading_at_ms: float = -1e12
+    leading_epoch: int = 0
+    alive_at_ms: float = -1e12
+    alive: Alive | None = None
+    probed_at_ms: float = -1e12
+    database_at_ms: float = -1e12
+    answer: Answer | None = None
+    answer_at_ms: float = -1e12
+    gossip: Gossip | None = None
+    gossip_at_ms: float = -1e12
+    probes: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddresses:
+    agent: Address
+    guard: Address
+    database: Address
+
+
+class Peers:
+    """Opens with `open`; `on_news` is called when something came that may change a decision."""
+
+    def __init__(
+        self,
+        me: str,
+        cluster: str,
+        secret: bytes,
+        addresses: dict[str, PeerAddresses],
+        timings: Timings,
+        clock: Clock,
+        network: Network,
+        probe_database: DatabaseProbe,
+        ever_heard: tuple[str, ...],
+        on_news: Callable[[], None],
+        on_first_heard: Callable[[str], None],
+    ) -> None:
+        self._me, self._addresses, self._timings = me, addresses, timings
+        self._clock, self._network, self._probe_database = clock, network, probe_database
+        self._on_news, self._on_first_heard = on_news, on_first_heard
+        now = clock.now_ms()
+        self.health = LocalHealth(timings, now)
+        self._known = {m: _Known(PeerHistory(timings, now, m in ever_heard)) for m in addresses if m != me}
+        self._sender = Sender(cluster, secret, me, Part.AGENT, clock.wall_ms())
+        self._inbox = Inbox(cluster, secret)
+        self._datagrams: Datagrams | None = None
+        self._routers: dict[Address, float] = {}
+        self._asked_at_ms = -1e12
+        self._epoch = 0
+        self._leader = ""
+        self._epoch_at_ms = now
+        self.own_guard_at_ms = -1e12
+        self.guard_pid = 0
+        self.can_seal: Callable[[str, int], bool] = lambda about, epoch: False
+        self.serving: Callable[[], Serving | EpochNotice] = lambda: EpochNotice(0, "")
+
+    async def open(self) -> None:
+        """Binds the agent's datagram port. Raises EnvironmentTrouble."""
+        self._datagrams = await self._network.open_datagrams(self._addresses[self._me].agent, self._receive)
+
+    def close(self) -> None:
+        if self._datagrams is not None:
+            self._datagrams.close()
+        for known in self._known.values():
+            for task in known.probes:
+                task.cancel()
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def epoch_is(self, epoch: int, leader: str, since_ms: float) -> None:
+        """The register's epoch: what peers say is judged against it."""
+        if (epoch, leader) != (self._epoch, self._leader):
+            self._epoch, self._leader, self._epoch_at_ms = epoch, leader, since_ms
+
+    def views(self) -> dict[str, Peer]:
+        now = self._clock.now_ms()
+        fresh = self.health.fresh_since_ms(now)
+        verdicts = {m: k.history.verdict(now, fresh) for m, k in self._known.items()}
+        views = {}
+        for member, known in self._known.items():
+            signs = Signs(probe_answered_ms=now - max(known.alive_at_ms, known.database_at_ms))
+            verdict = verdicts[member]
+            silent = suspects(member, verdicts, signs, self._timings)
+            heartbeat = known.heartbeat
+            answer = known.answer if now - known.answer_at_ms < _ANSWER_FRESH_MS else None
+            relevant = answer if answer and (answer.about, answer.epoch) == (self._leader, self._epoch) else None
+            alive = known.alive if known.alive_at_ms > self._epoch_at_ms else None
+            views[member] = Peer(
+                silent=silent or isinstance(verdict, NeverHeard),
+                heard=isinstance(verdict, Heard) or (isinstance(verdict, Missing | Silent) and not silent),
+                ever_heard=known.history.ever_heard,
+                engine=heartbeat.engine if heartbeat else EngineWord.UNKNOWN,
+                epoch=heartbeat.epoch if heartbeat else 0,
+                leading=heartbeat.leading if heartbeat else False,
+                agent_age_ms=heartbeat.agent_age_ms + (now - known.heartbeat_at_ms) if heartbeat else 1e12,
+                not_leading_ms=self._not_leading_ms(known, now),
+                hears_me=alive is not None and self._me in alive.hears,
+                suspects=relevant.suspects if relevant else False,
+                can_seal=relevant.can_seal if relevant else False,
+                has_data=known.gossip.extra.get("has_data") if known.gossip else None,
+                position=known.gossip.position if known.gossip and now - known.gossip_at_ms < 5_000 else "",
+            )
+        return views
+
+    def _not_leading_ms(self, known: _Known, now: float) -> float:
+        """For how long its guard has been saying that it does not lead the epoch it was named for."""
+        heartbeat = known.heartbeat
+        if heartbeat is None or heartbeat.epoch == 0 or now - known.heartbeat_at_ms > self._timings.suspicion_ms:
+            return 0.0
+        led_at = known.leading_at_ms if known.leading_epoch == self._epoch else -1e12
+        return max(0.0, now - max(led_at, self._epoch_at_ms))
+
+    def missing(self, member: str) -> bool:
+        """A second heartbeat of this member is overdue."""
+        known, now = self._known.get(member), self._clock.now_ms()
+        if known is None:
+            return False
+        return not isinstance(known.history.verdict(now, self.health.fresh_since_ms(now)), Heard | NeverHeard)
+
+    def gossip(self, member: str) -> Gossip | None:
+        """What a member last said of itself, None when it has been silent or said nothing for 5 s."""
+        known = self._known.get(member)
+        if known is None or self._clock.now_ms() - known.gossip_at_ms > 5_000:
+            return None
+        return known.gossip
+
+    def hears(self) -> tuple[str, ...]:
+        now = self._clock.now_ms()
+        fresh = self.health.fresh_since_ms(now)
+        return tuple(m for m, k in self._known.items() if isinstance(k.history.verdict(now, fresh), Heard))
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def tell_guard(self, told: Told) -> None:
+        self._send(self._addresses[self._me].guard, told)
+
+    def tell_agents(self, message: Message) -> None:
+        for member in self._known:
+            self._send(self._addresses[member].agent, message)
+
+    def tell_guards(self, notice: EpochNotice) -> None:
+        for member in self._addresses:
+            self._send(self._addresses[member].guard, notice)
+
+    def tell_routers(self) -> None:
+        """Pushes what is served to every router that asked lately."""
+        now = self._clock.now_ms()
+        self._routers = {a: t for a, t in self._routers.items() if now - t < _ROUTER_FRESH_MS}
+        for address in self._routers:
+            self._send(address, self.serving())
+
+    def ask(self, about: str, epoch: int, voters: frozenset[str]) -> None:
+        """Asks the other voters about a leader, at a bounded pace."""
+        now = self._clock.now_ms()
+        if now - self._asked_at_ms < _ASK_EVERY_MS:
+            return
+        self._asked_at_ms = now
+        for member in voters - {self._me, about}:
+            if member in self._known:
+                self._send(self._addresses[member].agent, Ask(about, epoch))
+
+    def probe(self, members: frozenset[str]) -> None:
+        """Asks these members' agents and databases directly whether they are there, at a bounded pace."""
+        now = self._clock.now_ms()
+        for member in members & self._known.keys():
+            known = self._known[member]
+            if now - known.probed_at_ms < _PROBE_EVERY_MS:
+                continue
+            known.probed_at_ms = now
+            self._send(self._addresses[member].agent, Probe(int(now)))
+            if len(known.probes) < 3:
+                task = asyncio.create_task(self._ask_database(member, known), name=f"probe {member}")
+                known.probes.add(task)
+                task.add_done_callback(known.probes.discard)
+
+    async def _ask_database(self, member: str, known: _Known) -> None:
+        if await self._probe_database(self._addresses[member].database):
+            known.database_at_ms = self._clock.now_ms()
+
+    def _send(self, to: Address, message: Message) -> None:
+        if self._datagrams is not None:
+            self._datagrams.send(to, self._sender.pack(message))
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, data: bytes, source: Address) -> None:
+        self.health.woke(self._clock.now_ms())
+        envelope = self._inbox.open(data)
+        if envelope is None:
+            return
+        if envelope.part is Part.ROUTER:
+            if isinstance(envelope.message, Hello):
+                self._routers[source] = self._clock.now_ms()
+                self._send(source, self.serving())
+            return
+        if envelope.member == self._me:
+            if isinstance(envelope.message, Heartbeat):
+                self.own_guard_at_ms = self._clock.now_ms()
+            return
+        known = self._known.get(envelope.member)
+        if known is not None:
+            self._take(envelope, known, source)
+
+    def _take(self, envelope: Envelope, known: _Known, source: Address) -> None:
+        now, message = self._clock.now_ms(), envelope.message
+        if not known.history.ever_heard:
+            self._on_first_heard(envelope.member)
+        match message:
+            case Heartbeat():
+                self._heartbeat(known, message, now)
+            case Probe(token):
+                self._send(source, Alive(token, self._epoch, self.hears()))
+            case Alive():
+                known.alive, known.alive_at_ms = message, now
+                self._on_news()
+            case Ask(about, epoch):
+                self._send(source, self._vote(about, epoch))
+            case Answer():
+                known.answer, known.answer_at_ms = message, now
+                self._on_news()
+            case Gossip():
+                news = known.gossip is None or known.gossip.extra != message.extra
+                known.gossip, known.gossip_at_ms = message, now
+                if news:
+                    self._on_news()
+            case _:
+                pass
+
+    def _heartbeat(self, known: _Known, heartbeat: Heartbeat, now: float) -> None:
+        before = known.heartbeat
+        was_missing = not isinstance(known.history.verdict(now, self.health.fresh_since_ms(now)), Heard)
+        known.history.heard(now, self.health.fresh_since_ms(now))
+        known.heartbeat, known.heartbeat_at_ms = heartbeat, now
+        if heartbeat.leading and heartbeat.engine is EngineWord.RUNNING:
+            known.leading_at_ms, known.leading_epoch = now, heartbeat.epoch
+        if was_missing or before is None or (before.engine, before.epoch) != (heartbeat.engine, heartbeat.epoch):
+            self._on_news()
+
+    def _vote(self, about: str, epoch: int) -> Answer:
+        peer = self.views().get(about)
+        accuses = peer is not None and (about, epoch) == (self._leader, self._epoch) and self._holds_against(peer)
+        return Answer(about, epoch, accuses, self.can_seal(about, epoch))
+
+    def _holds_against(self, peer: Peer) -> bool:
+        return peer.silent or (peer.heard and peer.not_leading_ms > self._timings.election_timeout_ms)
