@@ -1,0 +1,117 @@
+"""Finds out where clients may be sent, and tells a router: the register's watch on one side, agents on the other.
+
+Agents are asked with `Hello`, at rest once a second, and every 20 ms while nobody is open: the answer to the last
+question before an opening costs clients half of that on average, and an agent that pushes its news costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from twinstar.model.address import Address
+from twinstar.model.errors import UnknownSchema
+from twinstar.model.register import Register
+from twinstar.model.wire import EpochNotice, Hello, Inbox, Part, Sender, Serving
+from twinstar.ports.clock import Clock
+from twinstar.ports.network import Network
+from twinstar.router.routes import START_MS, Knowledge, Route
+from twinstar.store.base import Changed, Lost, Synced, WatchEvent
+
+ASK_HELD_MS = 20.0
+ASK_OPEN_MS = 1_000.0
+REGISTER = "register"
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """`trouble` says what is wrong with the contact to the store; empty when nothing is."""
+
+    def __init__(
+        self,
+        agents: tuple[Address, ...],
+        members: frozenset[str],
+        sender: Sender,
+        inbox: Inbox,
+        clock: Clock,
+        tell: Callable[[Route], None],
+    ) -> None:
+        """`tell` is called with each new route."""
+        self._agents = agents
+        self._members = members
+        self._sender = sender
+        self._inbox = inbox
+        self._clock = clock
+        self._tell = tell
+        self._known = Knowledge()
+        self._route = Route()
+        self._moved = asyncio.Event()
+        self.trouble = ""
+
+    async def run(self, network: Network, bind: Address, events: AsyncIterator[WatchEvent]) -> None:
+        """Goes on until cancelled. Raises EnvironmentTrouble when the port for notices is taken."""
+        datagrams = await network.open_datagrams(bind, self._hear)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch(events))
+                tasks.create_task(self._ask(datagrams.send))
+        finally:
+            datagrams.close()
+
+    async def _watch(self, events: AsyncIterator[WatchEvent]) -> None:
+        async for event in events:
+            match event:
+                case Changed(key, value) if key == REGISTER and value is not None:
+                    self._read_register(value.value)
+                case Lost(why):
+                    self.trouble = why
+                case Synced():
+                    self.trouble = ""
+                    self._learn(self._known.looked_at_store())
+                case _:
+                    continue
+
+    def _read_register(self, value: bytes) -> None:
+        try:
+            self._learn(self._known.saw_register(Register.decode(value)))
+        except UnknownSchema as error:
+            self.trouble = str(error)
+            _log.error("%s", error)
+
+    def _hear(self, data: bytes, _: Address) -> None:
+        envelope = self._inbox.open(data)
+        if envelope is None or envelope.part is not Part.AGENT:
+            return
+        match envelope.message:
+            case Serving() as serving:
+                self._learn(self._known.saw_serving(envelope.member, serving, self._clock.now_ms()))
+            case EpochNotice() as notice:
+                self._learn(self._known.saw_notice(notice))
+            case _:
+                return
+
+    async def _ask(self, send: Callable[[Address, bytes], None]) -> None:
+        wait_until_ms = self._clock.now_ms() + START_MS
+        while True:
+            hello = self._sender.pack(Hello(self._known.epoch))
+            for agent in self._agents:
+                send(agent, hello)
+            with suppress(TimeoutError):
+                async with self._clock.timeout_ms(ASK_HELD_MS if self._route.why else ASK_OPEN_MS):
+                    await self._moved.wait()
+            self._moved.clear()
+            late = self._clock.now_ms() >= wait_until_ms
+            self._learn(self._known.looked_at_store() if late else self._known)
+
+    def _learn(self, known: Knowledge) -> None:
+        self._known = known
+        route = known.route(self._clock.now_ms(), self._members)
+        if route != self._route:
+            if route.epoch != self._route.epoch or route.why != self._route.why:
+                _log.info("epoch %d: %s", route.epoch, route.why or f"{route.write} is open")
+            self._route = route
+            self._moved.set()
+            self._tell(route)
