@@ -28,7 +28,7 @@ AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 825
 """The longest that all common clients accept."""
 RENEWAL_DAYS = 90
-"""A certificate with less than this left is renewed by the next `twinstar init`."""
+"""A certificate with less than this left is renewed by the next `twinstar init --renew`."""
 _CLOCKS_APART = datetime.timedelta(hours=1)
 
 ROUTER = "router"
@@ -41,25 +41,23 @@ class Issuer:
     key: ec.EllipticCurvePrivateKey
 
 
-def write_certificates(
-    config: Config, now: datetime.datetime, *, force: bool = False, authority_key: Path | None = None
-) -> list[Path]:
-    """Makes what is missing, due (`RENEWAL_DAYS`) or, with `force`, everything; returns the files written.
+def write_certificates(config: Config, now: datetime.datetime) -> list[Path]:
+    """Makes what is missing or `due`; an authority that is there stays. Returns the files written.
 
     The authority's key lies beside its certificate as ``authority.key``; it is needed for renewals alone and belongs
     on no node. Raises UsageError when a file cannot be read or written.
     """
     assert config.tls is not None
-    key_file = authority_key or config.tls.authority.with_name("authority.key")
+    key_file = config.tls.authority.with_name("authority.key")
+    fresh = not config.tls.authority.exists()
     written: list[Path] = []
     try:
-        if force or not config.tls.authority.exists():
+        if fresh:
             _write_authority(config.cluster, config.tls.authority, key_file, now)
             written += [config.tls.authority, key_file]
-            force = True  # what the old authority signed is worth nothing under the new one
         for name, hosts in names_and_hosts(config).items():
             files = tls_for(config.tls, name)
-            if force or due(files.certificate, now):
+            if fresh or due(files.certificate, hosts, now):  # under a new authority the old ones are worth nothing
                 _write_certificate(_issuer(config.tls.authority, key_file), name, hosts, files, now)
                 written += [files.certificate, files.key]
     except OSError as error:
@@ -79,15 +77,17 @@ def names_and_hosts(config: Config) -> dict[str, list[str]]:
     return found
 
 
-def due(certificate: Path, now: datetime.datetime) -> bool:
-    """Whether a certificate is missing, ends within `RENEWAL_DAYS`, or cannot be read as one."""
+def due(certificate: Path, hosts: list[str], now: datetime.datetime) -> bool:
+    """Whether a certificate is missing, ends within `RENEWAL_DAYS`, does not name all `hosts`, or is none."""
     if not certificate.exists():
         return True
     try:
         loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-    except ValueError:
+        named = set(loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (ValueError, x509.ExtensionNotFound):
         return True
-    return loaded.not_valid_after_utc - now < datetime.timedelta(days=RENEWAL_DAYS)
+    ends_soon = loaded.not_valid_after_utc - now < datetime.timedelta(days=RENEWAL_DAYS)
+    return ends_soon or not {_general_name(host) for host in hosts} <= named
 
 
 def _write_authority(cluster: str, certificate: Path, key_file: Path, now: datetime.datetime) -> None:
@@ -120,7 +120,7 @@ def _issuer(certificate: Path, key_file: Path) -> Issuer:
     if not key_file.exists():
         raise UsageError(
             f"The authority's key {key_file} is missing: put it back for this renewal, "
-            "or run `twinstar init --force` to make a new authority and new certificates."
+            f"or remove {certificate} to begin with a new authority and new certificates everywhere."
         )
     key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -178,7 +178,8 @@ def guarded_addresses(config: Config) -> str | None:
         return None
     remedy = "write `tls` (`twinstar init` makes the certificates), or `insecure: true` if you accept that"
     if config.tls is None:
-        for _, host, _, key in _listeners(config):
+        binds = [(node.bind, f"nodes[{i}].bind") for i, node in enumerate(config.nodes) if node.bind]
+        for host, key in [*((host, key) for _, host, _, key in _listeners(config)), *binds]:
             if not is_loopback(host):
                 return f"`{key}` is on {host}, where passwords and data would pass unencrypted: {remedy}."
     for index, endpoint in enumerate(config.store.etcd.endpoints if config.store.etcd else ()):
@@ -198,6 +199,8 @@ def etcd_endpoints(config: Config) -> str | None:
         key, (scheme, host, port) = f"store.etcd.endpoints[{index}]", _url(endpoint)
         if scheme not in ("http", "https") or not host or not port:
             return f"`{key}` is {endpoint!r}: write it as http://host:port or https://host:port, such as http://127.0.0.1:2379."
+        if "@" in endpoint:
+            return f"`{key}` has a user in it: write `store.etcd.user`, and the password in a file of its own."
         if scheme == "https" and etcd and etcd.tls is None:
             return f"`{key}` is https, but `store.etcd.tls` is missing: name certificate, key and authority there."
     return None

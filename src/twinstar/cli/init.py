@@ -1,0 +1,212 @@
+"""`twinstar init`: writes a commented configuration, its secrets and, off the loopback, its certificates."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinstar.config.check import TWO_NODES, is_loopback
+from twinstar.config.load import load, parse
+from twinstar.config.local import data_home, local_config
+from twinstar.config.schema import Config
+from twinstar.config.secrets import Secrets
+from twinstar.config.template import NodeText, Plan, StoreText, render
+from twinstar.model.errors import UsageError
+from twinstar.ports.free_ports import find_free_ports
+
+_MACHINE_PORTS = (5432, 8008, 7432, 7433)
+"""Database, HTTP, agent's and guard's datagrams, where each node has a machine of its own."""
+_ROUTER_PORTS = (6432, 6433, 6434)
+
+
+@dataclass
+class Done:
+    """What was done, and what comes next."""
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    next: list[str] = field(default_factory=list)
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="The configuration to write.")] = Path("twinstar.yaml"),
+    cluster: Annotated[str, typer.Option(help="The cluster's name.")] = "twinstar",
+    nodes: Annotated[int, typer.Option(min=1, max=32, help="How many nodes, all on this machine.")] = 3,
+    node: Annotated[
+        list[str] | None, typer.Option(help="NAME=HOST, once for each machine, instead of --nodes.")
+    ] = None,
+    durability: Annotated[str, typer.Option(help="quorum or async.")] = "quorum",
+    policy: Annotated[str | None, typer.Option(help="block or degrade; two nodes must say.")] = None,
+    preset: Annotated[str, typer.Option(help="fast, balanced or patient.")] = "balanced",
+    etcd: Annotated[list[str] | None, typer.Option(help="URL of an etcd endpoint; once for each.")] = None,
+    host: Annotated[str, typer.Option(help="Loopback address of a cluster on this machine.")] = "127.0.0.1",
+    bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
+    insecure: Annotated[bool, typer.Option(help="No TLS, even off the loopback.")] = False,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing configuration; secrets stay.")] = False,
+    renew: Annotated[bool, typer.Option(help="Keep the configuration; make what is missing or runs out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Write a commented twinstar.yaml, the secrets and, for other machines, certificates."""
+    done = Done()
+    if not renew:
+        if file.exists() and not force:
+            raise UsageError(
+                f"{file} exists already: use --renew to complete its secrets and certificates, "
+                "--force to overwrite it, or name another file."
+            )
+        policy = ask_policy(len(node) if node else nodes, durability, policy)
+        if node:
+            text = _machines(file, cluster, node, durability, policy, preset, tuple(etcd or ()), bin_dir, insecure)
+        else:
+            text = local_config(
+                find_ports=find_free_ports,
+                file=file,
+                cluster=cluster,
+                nodes=nodes,
+                durability=durability,
+                store="etcd" if etcd else "embedded",
+                etcd_endpoints=tuple(etcd or ()),
+                preset=preset,
+                policy=policy,
+                host=host,
+                secrets=Path("secrets"),
+                bin_dir=bin_dir and bin_dir.absolute(),
+                insecure=insecure,
+            ).text
+        _write(file, text, done)
+    config = load(file)
+    complete(config, done)
+    _next_steps(config, file, done)
+    _report(done, as_json)
+
+
+def ask_policy(nodes: int, durability: str, policy: str | None) -> str | None:
+    """The policy, asked for where two data nodes need one. Raises UsageError when there is no terminal to ask at."""
+    if nodes != 2 or durability != "quorum" or policy is not None:
+        return policy
+    if not sys.stdin.isatty():
+        raise UsageError(f"Say --policy block or --policy degrade: {TWO_NODES}.")
+    typer.echo(f"{TWO_NODES[0].upper()}{TWO_NODES[1:]}.", err=True)
+    answer: str = typer.prompt("Policy (block or degrade)", err=True)
+    if answer not in ("block", "degrade"):
+        raise UsageError(f"{answer!r} is no policy: say --policy block or --policy degrade.")
+    return answer
+
+
+def complete(config: Config, done: Done) -> None:
+    """Makes the secrets and certificates that are missing or run out; used by `up` as well. Raises UsageError."""
+    secrets = Secrets(config.secrets)
+    made = secrets.make()
+    (done.written if made else done.kept).append(f"{config.secrets}/ ({', '.join(made) or 'all secrets'})")
+    if config.tls is None:
+        return
+    try:
+        from twinstar.config.certificates import write_certificates
+    except ImportError:
+        raise UsageError(
+            "Certificates are made with the package cryptography, which is missing: install twinstar[tls], "
+            "put certificates of your own where `tls` says, or accept --insecure."
+        ) from None
+    certificates = write_certificates(config, datetime.datetime.now(datetime.UTC))
+    done.written += [str(path) for path in certificates]
+    if not certificates:
+        done.kept.append(f"{config.tls.authority.parent}/ (all certificates)")
+
+
+def _machines(
+    file: Path,
+    cluster: str,
+    nodes: list[str],
+    durability: str,
+    policy: str | None,
+    preset: str,
+    etcd: tuple[str, ...],
+    bin_dir: Path | None,
+    insecure: bool,
+) -> str:
+    pairs = [_name_and_host(text) for text in nodes]
+    hosts = tuple(host for _, host in pairs)
+    if not etcd:
+        raise UsageError(
+            "Nodes on several machines need a store that none of them takes down with it: "
+            "name etcd's endpoints with --etcd, once for each."
+        )
+    base = data_home(cluster)
+    plan = Plan(
+        cluster=cluster,
+        secrets=Path("secrets"),
+        store=StoreText(endpoints=etcd, certificates=any(url.startswith("https:") for url in etcd)),
+        nodes=tuple(NodeText(name, host, _MACHINE_PORTS, base / name) for name, host in pairs),
+        router_bind=("::",) if any(":" in host for host in hosts) else ("0.0.0.0",),  # noqa: S104 (clients are elsewhere)
+        router_ports=_ROUTER_PORTS,
+        router_hosts=hosts,
+        durability=durability,
+        policy=policy,
+        preset=preset,
+        insecure=insecure,
+        certificates=None if insecure else Path("certificates"),
+        bin_dir=bin_dir,
+    )
+    text = render(plan)
+    parse(text, file)
+    return text
+
+
+def _name_and_host(text: str) -> tuple[str, str]:
+    name, equals, host = text.partition("=")
+    if not equals or not name or not host:
+        raise UsageError(f"--node {text} is not understood: write --node NAME=HOST, such as --node n1=10.0.0.1.")
+    return name, host.removeprefix("[").removesuffix("]")
+
+
+def _write(file: Path, text: str, done: Done) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.new")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be written ({error.strerror}): choose a folder that you may write to."
+        ) from None
+    done.written.append(str(file))
+
+
+def _next_steps(config: Config, file: Path, done: Done) -> None:
+    here = all(is_loopback(node.host) for node in config.nodes)
+    if here:
+        done.next = [f"twinstar up --config {file}", "twinstar status", 'psql "$(twinstar dsn)"']
+        return
+    done.next.append(f"Look through {file}, then copy it to every node.")
+    done.next.append(f"Copy {config.secrets} to every node, readable by its owner alone.")
+    if config.tls:
+        folder = config.tls.authority.parent
+        done.next.append(
+            f"Copy from {folder} to each node authority.crt and the node's own .crt and .key, to clients "
+            "authority.crt; keep authority.key off all of them."
+        )
+        if config.postgresql.bin_dir is None:
+            done.next.append("Set postgresql.bin_dir: the embedded PostgreSQL is built without TLS.")
+    done.next.append(
+        f"On each node run `twinstar agent --config {file.name} --node NAME`, "
+        "and `twinstar router` where clients connect."
+    )
+
+
+def _report(done: Done, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"written": done.written, "kept": done.kept, "next": done.next}, indent=2))
+        return
+    for path in done.written:
+        typer.echo(f"wrote  {path}")
+    for path in done.kept:
+        typer.echo(f"kept   {path}")
+    typer.echo("Next:")
+    for step in done.next:
+        typer.echo(f"  {step}")

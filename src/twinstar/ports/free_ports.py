@@ -1,0 +1,44 @@
+"""Ports that nobody listens on, found by binding them."""
+
+from __future__ import annotations
+
+import random
+import socket
+from contextlib import ExitStack
+
+from twinstar.model.errors import EnvironmentTrouble
+
+_LOW, _HIGH = 20_000, 30_000
+"""Below what Linux hands out to outgoing connections (32768 and up): one of those may take a free port at any time."""
+
+
+def find_free_ports(host: str, count: int) -> list[int]:
+    """`count` ports that are free on `host` for TCP and UDP, ascending, from a random start so that two callers at
+    once rarely meet. Raises EnvironmentTrouble when `host` is not this machine's or too few are free.
+    """
+    start = random.randrange(_LOW, _HIGH)
+    found: list[int] = []
+    with ExitStack() as bound:  # all stay bound until the last is found
+        for offset in range(_HIGH - _LOW):
+            if len(found) == count:
+                return sorted(found)
+            port = _LOW + (start - _LOW + offset) % (_HIGH - _LOW)
+            if _bind(bound, host, port):
+                found.append(port)
+    raise EnvironmentTrouble(
+        f"Too few ports between {_LOW} and {_HIGH} are free on {host}: write the ports into twinstar.yaml yourself."
+    )
+
+
+def _bind(bound: ExitStack, host: str, port: int) -> bool:
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+    except OSError as error:
+        raise EnvironmentTrouble(f"{host} is no address of this machine ({error.strerror}): use another.") from None
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        probe = bound.enter_context(socket.socket(family, kind))
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
