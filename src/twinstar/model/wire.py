@@ -2,8 +2,14 @@
 
 Each datagram is JSON with a schema version, the cluster, the sender (member and part), the sender's boot id (wall-clock
 milliseconds at its start) and a counter that grows, followed by an HMAC-SHA256 over all of it (truncated to 128 bits,
-RFC 2104 section 5). A receiver refuses what is not authentic, of another cluster or version, older than what it has
-heard from the same sender (`Inbox`), or larger than one datagram.
+RFC 2104 section 5). A receiver refuses what is not authentic, of another cluster or version, malformed, or a replay
+(`Inbox`).
+
+**What that does not cover.** A receiver that has just started has heard nobody, so it cannot tell a replay from an
+original until the sender's next datagram. That is why no message may do harm when it is believed late: epochs only
+grow, a run that is dead stays dead, a lease is an absolute time. And a sender whose clock was set back before it
+restarted would not be heard; who can keep a number across restarts passes ``max(wall clock, last boot + 1)`` as its
+boot.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -148,8 +154,7 @@ class Told:
 
 Message = Heartbeat | Probe | Alive | Ask | Answer | Gossip | EpochNotice | Hello | Serving | Told
 _KINDS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (Heartbeat, Probe, Alive, Ask, Answer, Gossip, EpochNotice, Hello, Serving, Told)
+    kind.__name__: kind for kind in (Heartbeat, Probe, Alive, Ask, Answer, Gossip, EpochNotice, Hello, Serving, Told)
 }
 
 
@@ -169,56 +174,137 @@ class Sender:
 
     def __init__(self, cluster: str, secret: bytes, member: str, part: Part, boot: int) -> None:
         self._head: dict[str, Any] = {"v": SCHEMA, "c": cluster, "m": member, "p": part.value, "b": boot}
-        self._secret = secret
+        self._mac = _Mac(secret)
         self._counter = 0
 
     def pack(self, message: Message) -> bytes:
         self._counter += 1
-        body = {**self._head, "n": self._counter, "t": type(message).__name__, "d": asdict(message)}
+        kind = type(message)
+        content = {name: getattr(message, name) for name in _SHAPES[kind]}
+        body = {**self._head, "n": self._counter, "t": kind.__name__, "d": content}
         data = json.dumps(body, separators=(",", ":")).encode()
-        return data + _mac(self._secret, data)
+        return data + self._mac.of(data)
 
 
 class Inbox:
-    """Opens datagrams of one cluster and refuses replays: per sender, boot and counter only grow."""
+    """Opens datagrams of one cluster and refuses replays.
+
+    Per sender each counter is taken once. A question or an answer that was overtaken on its way is still taken, as long
+    as it is among the last 64; a *state* (heartbeat, serving and so on) that is older than the last one of its kind is
+    not, since the newer one has replaced it.
+    """
 
     def __init__(self, cluster: str, secret: bytes) -> None:
         self._cluster = cluster
-        self._secret = secret
-        self._last: dict[tuple[str, str], tuple[int, int]] = {}
+        self._mac = _Mac(secret)
+        self._seen: dict[tuple[str, Part], _Seen] = {}
         self.refused = 0
         self.foreign_schema = 0
 
     def open(self, data: bytes) -> Envelope | None:
-        """The message, or None when it is refused (counted in `refused`, other versions in `foreign_schema`)."""
+        """The message, or None when it is refused (counted in `refused`, other versions in `foreign_schema` as well).
+
+        Never raises, whatever the bytes are.
+        """
         envelope = self._authentic(data)
-        if envelope is None:
+        if envelope is None or not self._fresh(envelope):
             self.refused += 1
             return None
-        sender = (envelope.member, envelope.part.value)
-        order = (envelope.boot, envelope.counter)
-        if order <= self._last.get(sender, (0, 0)):
-            self.refused += 1
-            return None
-        self._last[sender] = order
         return envelope
+
+    def _fresh(self, envelope: Envelope) -> bool:
+        sender = (envelope.member, envelope.part)
+        seen = self._seen.get(sender)
+        if seen is None or envelope.boot > seen.boot:
+            seen = self._seen[sender] = _Seen(envelope.boot)
+        return envelope.boot == seen.boot and seen.take(envelope.counter, type(envelope.message))
 
     def _authentic(self, data: bytes) -> Envelope | None:
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
-        if not hmac.compare_digest(mac, _mac(self._secret, body)):
+        if not hmac.compare_digest(mac, self._mac.of(body)):
             return None
-        raw = json.loads(body)
-        if raw["v"] != SCHEMA:
-            self.foreign_schema += 1
+        try:
+            raw = json.loads(body)
+            if raw["v"] != SCHEMA:
+                self.foreign_schema += 1
+                return None
+            return _envelope(raw) if raw["c"] == self._cluster else None
+        except (ValueError, TypeError, KeyError, RecursionError):  # signed, and still nonsense: another program's
             return None
-        kind = _KINDS.get(raw["t"])
-        if raw["c"] != self._cluster or kind is None:
-            return None
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["d"].items()}
-        if kind is Heartbeat:
-            fields["engine"] = EngineWord(fields["engine"])
-        return Envelope(raw["m"], Part(raw["p"]), raw["b"], raw["n"], kind(**fields))
 
 
-def _mac(secret: bytes, data: bytes) -> bytes:
-    return hmac.new(secret, data, hashlib.sha256).digest()[:_MAC_BYTES]
+class _Seen:
+    """The counters of one boot of one sender: the largest, a bit for each of the 64 up to it, the newest per state."""
+
+    def __init__(self, boot: int) -> None:
+        self.boot = boot
+        self._largest = 0
+        self._bits = 0
+        self._states: dict[type, int] = {}
+
+    def take(self, counter: int, kind: type) -> bool:
+        if kind in _STATES and counter <= self._states.get(kind, 0):
+            return False
+        behind = self._largest - counter
+        if behind >= _WINDOW or (behind >= 0 and self._bits >> behind & 1):
+            return False
+        if behind < 0:
+            self._bits = (self._bits << -behind | 1) & (1 << _WINDOW) - 1 if -behind < _WINDOW else 1
+            self._largest = counter
+        else:
+            self._bits |= 1 << behind
+        if kind in _STATES:
+            self._states[kind] = counter
+        return True
+
+
+class _Mac:
+    """HMAC-SHA256 with the key's part worked out once."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._keyed = hmac.new(secret, b"", hashlib.sha256)
+
+    def of(self, data: bytes) -> bytes:
+        keyed = self._keyed.copy()
+        keyed.update(data)
+        return keyed.digest()[:_MAC_BYTES]
+
+
+def _envelope(raw: dict[str, Any]) -> Envelope:
+    """Raises ValueError, TypeError or KeyError for what no `Sender` wrote."""
+    kind = _KINDS[raw["t"]]
+    shape = _SHAPES[kind]
+    content = raw["d"]
+    if not isinstance(content, dict) or content.keys() - shape.keys():
+        raise ValueError("fields that this kind of message does not have")
+    message = kind(**{name: _read(shape[name], value) for name, value in content.items()})
+    boot, counter = _read("int", raw["b"]), _read("int", raw["n"])
+    if counter < 1:
+        raise ValueError("counters begin at 1")
+    return Envelope(_read("str", raw["m"]), Part(raw["p"]), boot, counter, message)
+
+
+def _read(shape: str, value: Any) -> Any:
+    """The value as the field's annotation wants it. Raises ValueError."""
+    if shape == "EngineWord":
+        return EngineWord(value)
+    if shape == "float" and type(value) is int:
+        value = float(value)
+    if shape == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    wanted = _PLAIN.get(shape)
+    if wanted is None or type(value) is not wanted:
+        raise ValueError(f"no {shape}: {value!r}")
+    if isinstance(value, int | float) and not abs(value) < _LARGEST_NUMBER:  # NaN is not either
+        raise ValueError(f"no {shape} in range: {value!r}")
+    return value
+
+
+_WINDOW = 64
+_LARGEST_NUMBER = 1 << 63
+_STATES = frozenset({Heartbeat, Gossip, EpochNotice, Serving, Told})
+_PLAIN: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "dict[str, Any]": dict}
+_SHAPES: dict[type, dict[str, str]] = {
+    kind: {each.name: str(each.type) for each in fields(kind)} for kind in _KINDS.values()
+}
+"""Per kind of message, its fields' annotations."""

@@ -8,7 +8,7 @@ directory, each in a process group of its own, and stay there when their parent 
 """
 
 # pathlib would cost the guard a megabyte.
-# ruff: noqa: PTH115, PTH123, PTH208
+# ruff: noqa: PTH208
 
 from __future__ import annotations
 
@@ -76,6 +76,20 @@ def of_directory(directory: Path | str) -> tuple[ProcessInfo, ...]:
     parents = {stat.ppid for stat in found.values() if not stat.terminal}
     chosen = [(stat.started_ticks, pid) for pid, stat in found.items() if not stat.terminal or pid in parents]
     return tuple(ProcessInfo(pid, found[pid].ppid, _title(pid, found[pid])) for _, pid in sorted(chosen))
+
+
+def stands_in(pid: int, directory: Path | str) -> bool:
+    """Whether the process's working directory is `directory`."""
+    return _stands_in(pid, os.path.realpath(directory))
+
+
+def descendants_of(pid: int) -> tuple[int, ...]:
+    """The pids of living children, their children and so on: also of those that stand somewhere else by now."""
+    parents = {each: stat.ppid for each in _pids() if (stat := _living(each))}
+    found = [pid]
+    for each in found:  # grows while it is walked
+        found.extend(child for child, parent in parents.items() if parent == each)
+    return tuple(found[1:])
 
 
 def children_of(pid: int) -> tuple[ProcessInfo, ...]:

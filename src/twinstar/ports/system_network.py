@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
 import os
 import socket
 import ssl
@@ -12,10 +10,11 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from twinstar.model.address import Address
 from twinstar.model.errors import EnvironmentTrouble
-from twinstar.ports.network import Address, Datagrams, StreamHandler
+from twinstar.ports.network import Datagrams, StreamHandler
+from twinstar.ports.udp import LARGEST_DATAGRAM, bind_trouble, literal_target, plain_address, resolve, udp_socket
 
-_LARGEST_DATAGRAM = 65_536
 _DATAGRAMS_PER_WAKE = 64
 _NAME_KEPT_S = 10.0
 
@@ -25,12 +24,7 @@ class SystemNetwork:
 
     async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
         """A UDP socket; on ``::`` it serves IPv4 as well. Raises EnvironmentTrouble when the port is taken."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(bind.host, bind.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-            return _SystemDatagrams(udp_socket(found[0][0], found[0][4], bind), receive, loop)
-        except OSError as error:
-            raise bind_trouble(bind, "UDP", error) from error
+        return _SystemDatagrams(udp_socket(bind), receive, asyncio.get_running_loop())
 
     async def dial(
         self, to: Address, tls: ssl.SSLContext | None = None
@@ -120,7 +114,7 @@ class _SystemDatagrams:
     def _read(self) -> None:
         for _ in range(_DATAGRAMS_PER_WAKE):
             try:
-                data, sender = self._socket.recvfrom(_LARGEST_DATAGRAM)
+                data, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
             except BlockingIOError:
                 return
             except OSError:  # an earlier datagram of ours was refused by its receiver
@@ -143,60 +137,10 @@ class _SystemDatagrams:
 
     async def _resolve(self, to: Address) -> None:
         try:
-            found = await self._loop.getaddrinfo(
-                to.host, to.port, type=socket.SOCK_DGRAM, family=self._socket.family, flags=_flags(self._socket.family)
-            )
-            self._names[to] = (self._loop.time() + _NAME_KEPT_S, (str(found[0][4][0]), to.port))
+            target = await self._loop.run_in_executor(None, resolve, self._socket.family, to)
+            self._names[to] = (self._loop.time() + _NAME_KEPT_S, target)
         except OSError:  # the name service is away: what was known goes on being used
             if to in self._names:
                 self._names[to] = (self._loop.time() + _NAME_KEPT_S, self._names[to][1])
         finally:
             self._lookups.pop(to, None)
-
-
-def udp_socket(family: int, target: tuple[object, ...], bind: Address) -> socket.socket:
-    """A bound non-blocking UDP socket; dual-stack on ``::``. Raises OSError."""
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6 and bind.host == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.setblocking(False)
-        sock.bind(target)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def literal_target(family: int, to: Address) -> tuple[str, int] | None:
-    """`to` as a socket of this family takes it, None when its host is a name."""
-    try:
-        address = ipaddress.ip_address(to.host)
-    except ValueError:
-        return None
-    if family == socket.AF_INET6 and address.version == 4:
-        return (f"::ffff:{to.host}", to.port)
-    return (to.host, to.port)
-
-
-def plain_address(raw: tuple[object, ...]) -> Address:
-    """What the socket module calls an address, with IPv4 addresses written as such on a dual-stack socket."""
-    return Address(str(raw[0]).removeprefix("::ffff:"), int(str(raw[1])))
-
-
-def bind_trouble(bind: Address, kind: str, error: OSError) -> EnvironmentTrouble:
-    """One sentence for a port that cannot be had."""
-    if error.errno == errno.EADDRINUSE:
-        return EnvironmentTrouble(
-            f"{kind} port {bind.port} on {bind.host} is taken: stop the program that holds it "
-            f"(`ss -anp 'sport = :{bind.port}'` names it) or configure another port."
-        )
-    if error.errno == errno.EACCES:
-        return EnvironmentTrouble(f"{kind} port {bind.port} needs privileges: configure one from 1024 on.")
-    return EnvironmentTrouble(
-        f"{kind} {bind} cannot be used ({error.strerror or error}): configure an address of this machine."
-    )
-
-
-def _flags(family: int) -> int:
-    return socket.AI_V4MAPPED if family == socket.AF_INET6 else 0
