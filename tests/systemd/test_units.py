@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,7 +80,27 @@ def test_the_guard_is_the_last_that_memory_pressure_ends() -> None:
 def test_the_order_to_start_the_database_is_left_where_it_is_looked_for() -> None:
     place = one("twinstar-engine@.path", "PathExists")
     assert one("twinstar-agent@.service", "Environment") == f"TWINSTAR_LAUNCH={place}"
-    assert shlex.split(one("twinstar-engine@.service", "ExecStart"))[-2:] == ["--launch", place]
+    # Used up first: a file that stayed would start the database again as soon as it ended.
+    assert one("twinstar-engine@.service", "ExecStartPre") == f"mv -f {place} {place}ed"
+    assert shlex.split(one("twinstar-engine@.service", "ExecStart"))[-2:] == ["--launch", f"{place}ed"]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in UNITS.glob("*.service")))
+def test_what_a_unit_starts_is_there(name: str) -> None:
+    program, *words = shlex.split(one(name, "ExecStart"))
+    if program.endswith("/python"):
+        assert importlib.util.find_spec(f"{words[1]}.__main__")
+        return
+    main = "import sys; from twinstar.cli.main import main; sys.exit(main())"
+    result = subprocess.run(
+        [sys.executable, "-c", main, words[0], "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(UNITS.parent / "src"), "NO_COLOR": "1", "COLUMNS": "200"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(word in result.stdout for word in words if word.startswith("--"))
 
 
 def test_everything_of_a_node_runs_as_one_ordinary_user_in_one_folder() -> None:
