@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from twinstar.agent.body import Body
@@ -19,11 +20,11 @@ from twinstar.agent.memory import Memory
 from twinstar.agent.peers import DatabaseProbe, Peers
 from twinstar.agent.settings import AgentSettings
 from twinstar.engine.base import Engine
-from twinstar.model.effects import ChangeRegister, EngineEffect, Kill, Plan
+from twinstar.model.effects import ChangeRegister, Kill, Plan, Reason
 from twinstar.model.engine import EngineStatus
 from twinstar.model.errors import EngineError, ProtocolBreach, StoreUnavailable
 from twinstar.model.register import Durability, Phase, Register
-from twinstar.model.view import View
+from twinstar.model.view import Settings, View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Network
@@ -84,6 +85,7 @@ class Agent:
         self._told: Told | None = None
         self._due: dict[str, float] = {}
         self._served: tuple[object, ...] = ()
+        self._excluded: frozenset[str] = frozenset()
         self.loop_lag_ms = 0.0
         """How late the loop woke at worst."""
 
@@ -136,8 +138,9 @@ class Agent:
             if plan.ask_about:
                 self.peers.ask(plan.ask_about, register.epoch, register.voters)
 
-    def _begin_change(self, change: ChangeRegister) -> None:
+    def _begin_change(self, change: ChangeRegister) -> asyncio.Task[bool]:
         self._change = asyncio.create_task(self._carry_change(change), name=f"change: {change.reason}")
+        return self._change
 
     async def _carry_change(self, change: ChangeRegister) -> bool:
         sent = self._clock.now_ms()
@@ -146,10 +149,8 @@ class Agent:
             register = self.ledger.register
             if ours and register is not None and register.leader == self.settings.me:
                 self._renewed_at_ms = self._lease_from_ms = sent
-                if register.phase is Phase.LEADING and register.epoch > change.register.epoch - 1:
-                    self._retake_at_ms = (
-                        sent if self.body.led and self.body.led < register.epoch else self._retake_at_ms
-                    )
+            if ours and change.reason is Reason.RETAKEN:
+                self._retake_at_ms = sent
             return ours
         finally:
             self._change = None
@@ -157,11 +158,9 @@ class Agent:
 
     async def change_now(self, change: ChangeRegister) -> bool:
         """A change asked for by hand, in turn with the agent's own. True when it stands."""
-        while self._change is not None:
-            await asyncio.gather(self._change, return_exceptions=True)
-        self._begin_change(change)
-        assert self._change is not None
-        return await self._change
+        while (running := self._change) is not None:
+            await asyncio.gather(running, return_exceptions=True)
+        return await self._begin_change(change)
 
     def _opened(self, register: Register) -> None:
         now = self._clock.now_ms()
@@ -186,6 +185,20 @@ class Agent:
             "milestones_ms": {k: round(v - named, 1) for k, v in marks.items()},
         }
         await self.ledger.record(register.epoch, entry)
+
+    def exclude(self, member: str) -> None:
+        """Counts a member no longer as one of this cluster: it is dropped as a voter, and its slot with it."""
+        rules = self.settings.rules
+        left = tuple(m for m in rules.members if m != member)
+        self.settings = replace(self.settings, rules=replace(rules, members=left))
+        self._excluded |= {member}
+        self._due.pop("slots", None)
+        self._wake.set()
+
+    def reconfigure(self, rules: Settings) -> None:
+        """Takes over what the rules look at from a changed configuration."""
+        self.settings = replace(self.settings, rules=rules)
+        self._wake.set()
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Work nobody waits for; its failure is logged."""
@@ -347,6 +360,7 @@ class Agent:
             note=self.lane.trouble or self.body.progress or self.plan.note or self.ledger.trouble,
             extra={
                 "has_data": has_data,
+                "opened": self.body.opened,
                 "restart_pending": list(state.restart_pending),
                 "drift": list(state.drift),
                 "receiving": state.receiving,
@@ -370,8 +384,7 @@ class Agent:
             else:
                 await self._clock.sleep_ms(pace_ms)
             before = self.body.state.status
-            if self.lane.effect is None or isinstance(self.body.state.status, EngineStatus):
-                await self.body.observe()
+            await self.body.observe()
             if self.plan.soon or self.body.state.status is not before:
                 self._wake.set()
             self._keep_slots()
@@ -390,7 +403,10 @@ class Agent:
         register = self.ledger.register
         idle = self.lane.effect is None and not self.plan.soon and self.body.state.status in _RUNNING
         if register is not None and idle and self._is_due("slots", now, _SLOTS_MS):
-            self._aside(self._engine.keep_slots(frozenset(self.settings.addresses) - {self.settings.me}))
+            self._aside(self._engine.keep_slots(self._others()))
+
+    def _others(self) -> frozenset[str]:
+        return frozenset(self.settings.addresses) - {self.settings.me} - self._excluded
 
     async def _watch_hang(self) -> None:
         """A hung database is found by a real query on a fresh connection, and then killed."""
@@ -405,12 +421,7 @@ class Agent:
             if strikes >= timings.hung_strikes:
                 log.error("the database does not answer %d queries on fresh connections: killing it", strikes)
                 strikes = 0
-                self.body.died = bool(self.body.led)
-                self.want(Kill())
-
-    def want(self, effect: EngineEffect) -> None:
-        """An effect on the database asked for outside a plan."""
-        self.lane.want(effect)
+                self.lane.want(Kill())
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -35,6 +35,8 @@ from twinstar.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
+_RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
+_GONE = frozenset({EngineStatus.STOPPED, EngineStatus.REMAINS})
 _STOP_DEADLINE_MS = 3_000
 _POLL_MS = 10
 _NEAR_BYTES = 64 * 1024
@@ -72,10 +74,13 @@ class Body:
     # -- observing ----------------------------------------------------------------------------------------------------
 
     async def observe(self) -> None:
-        """Looks at the database; on a leader also at who is attached."""
+        """Looks at the database; on a leader also at who is attached. Notices a death nobody asked for."""
+        led = self.led
         self.state = await self._engine.inspect()
-        if self.state.status in {EngineStatus.STANDBY, EngineStatus.PRIMARY}:
+        if self.state.status in _RUNNING:
             self.died = False
+        elif led and self.state.status in _GONE and not self.stopping:
+            self.died = True
         if self.state.status is not EngineStatus.PRIMARY:
             self._forget_leadership()
         elif self.led:
@@ -88,10 +93,8 @@ class Body:
             log.debug("no word from the primary: %s", error)
 
     async def ended(self) -> None:
-        """Returns when the running database has ended; `died` says whether anybody asked it to."""
-        was_leading = self.led
+        """Returns when the running database has ended."""
         await self._engine.ended()
-        self.died = bool(was_leading) and not self.stopping
         await self.observe()
 
     def _forget_leadership(self) -> None:
@@ -112,7 +115,7 @@ class Body:
             self.stopping = self.stopping and isinstance(effect, HandOver | Stop)
             self.progress = ""
             await self.observe()
-            if self.state.status in {EngineStatus.STANDBY, EngineStatus.PRIMARY}:
+            if self.state.status in _RUNNING:
                 self.stopping = False
             if self.draining and isinstance(effect, HandOver):
                 self.draining = False

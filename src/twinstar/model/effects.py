@@ -138,23 +138,32 @@ EngineEffect = (
 
 
 class State(StrEnum):
-    """A member's state for people (`docs/status.md`)."""
+    """What a member's database is doing, for people (`docs/status.md`)."""
 
     RUNNING = "running"
+    """A leader that serves."""
     STREAMING = "streaming"
+    """A standby that receives its leader's log."""
     CATCHING_UP = "catching-up"
+    """A standby that runs, but receives nothing at the moment."""
     STARTING = "starting"
+    STOPPING = "stopping"
     STOPPED = "stopped"
+    CRASHED = "crashed"
+    """The database ended without having been asked to."""
     SEALED = "sealed"
-    SEALING = "sealing"
+    """Detached for an election: acknowledges nothing, waits for the choice."""
     PROMOTING = "promoting"
-    REBUILDING = "rebuilding"
-    DEMOTING = "demoting"
     BOOTSTRAPPING = "bootstrapping"
-    HANDING_OVER = "handing-over"
+    REWINDING = "rewinding"
+    REBUILDING = "rebuilding"
+    """Being copied anew from the leader."""
     WAITING = "waiting"
+    """For the store, for the leader, for its turn; `note` says for what."""
     REFUSED = "refused"
+    """Something must be put right by hand first; `note` says what."""
     UNREACHABLE = "unreachable"
+    """Nothing has been heard of it; the other fields are the last known ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def electing(view: View, register: Register) -> Plan:
         return Plan(state=State.SEALED, note=f"promised epoch {bound(view)}; waiting for the register", soon=True)
     mine = view.seals.get(view.me)
     if mine is None:
-        return Plan(engine=SealFor(register.epoch), state=State.SEALING, soon=True)
+        return Plan(engine=SealFor(register.epoch), state=State.SEALED, soon=True)
     return _sealed(view, register)
 
 
@@ -76,7 +76,7 @@ def _incumbent(view: View, register: Register) -> Plan:
         if view.epoch_age_ms < view.settings.retake_window_ms:
             note = "An election over this running leader: asking the voters whether they hear it."
             return Plan(probe=register.voters, state=State.RUNNING, note=note, soon=True)
-    return Plan(engine=Stop(), state=State.DEMOTING, note="An election is on: stopping to seal.", soon=True)
+    return Plan(engine=Stop(), state=State.STOPPING, note="An election is on: stopping to seal.", soon=True)
 
 
 def _retake(view: View, register: Register, heard_by: set[str]) -> ChangeRegister:

@@ -38,7 +38,7 @@ def _copy(view: View, register: Register) -> tuple[EngineEffect | None, State, s
     """What this member's own copy needs."""
     engine, leader = view.engine, register.leader
     if engine.status is EngineStatus.PRIMARY:
-        return Stop(), State.DEMOTING, f"{leader} leads epoch {register.epoch}"
+        return Stop(), State.STOPPING, f"{leader} leads epoch {register.epoch}"
     if register.paused and engine.status is not EngineStatus.STANDBY:
         return None, state_of(view), "Paused: the database is not started."
     if engine.status in NO_COPY:
@@ -89,7 +89,7 @@ def _succeed(view: View, register: Register) -> Plan | None:
         held = view.engine.position
         if view.promise < epoch and (held is None or held <= ended.position):
             return Plan(state=State.CATCHING_UP, note="waiting for the end of the leader's log", soon=True)
-        return Plan(engine=SealFor(epoch, publish=False), state=State.SEALING, soon=True)
+        return Plan(engine=SealFor(epoch, publish=False), state=State.SEALED, soon=True)
     if sealed.position <= ended.position:
         return Plan(state=State.SEALED, note="the leader's log is not here to its end; it will take over again")
     named = register.but(

@@ -52,7 +52,7 @@ def _primary(view: View, register: Register) -> Plan:
     if 0 < view.led < register.epoch and register.reason == Reason.RETAKEN.value and view.promise <= register.epoch:
         return Plan(engine=Retag(names_for(view, register)), state=State.RUNNING, soon=True)
     note = "A database runs as a primary that nobody made leader of this epoch: stopping it."
-    return Plan(engine=Stop(), state=State.DEMOTING, note=note, soon=True)
+    return Plan(engine=Stop(), state=State.STOPPING, note=note, soon=True)
 
 
 def _stopped(view: View, register: Register) -> Plan:
@@ -76,7 +76,7 @@ def _become(view: View, register: Register) -> Plan:
     epoch = max(register.epoch, view.promise)
     sealed = view.sealed if view.sealed and view.sealed.epoch == epoch else None
     if sealed is None:
-        return Plan(engine=SealFor(epoch, publish=False), state=State.SEALING, soon=True)
+        return Plan(engine=SealFor(epoch, publish=False), state=State.SEALED, soon=True)
     if used:
         again = register.but(
             epoch=register.epoch + 1, fork=sealed.position, switchover=None, reason=Reason.RESTARTED.value
@@ -100,7 +100,7 @@ def _handed_over(view: View, register: Register) -> Plan | None:
     waiting = view.me in view.next_seals
     return Plan(
         engine=None if waiting else HandOver(switchover.to, register.epoch),
-        state=State.HANDING_OVER,
+        state=State.STOPPING,
         note=f"Stopped in order; {switchover.to} takes over.",
         soon=True,
     )

@@ -70,7 +70,7 @@ def take_over(view: View, register: Register) -> ChangeRegister | None:
 def vacant(view: View, register: Register) -> Plan:
     """Phase `electing` under a lease: the leader gave up. The most advanced goes at once, the others after it."""
     if view.engine.status is EngineStatus.PRIMARY:
-        return Plan(engine=Stop(), state=State.DEMOTING, soon=True)
+        return Plan(engine=Stop(), state=State.STOPPING, soon=True)
     change = None
     if _eligible(view, register) and view.epoch_age_ms >= _rank(view, register) * _TURN_MS:
         change = _claim(view, register, Reason.GIVEN_UP, register.reason)

@@ -13,7 +13,7 @@ _STATES = {
     EngineStatus.STOPPED: State.STOPPED,
     EngineStatus.REMAINS: State.STOPPED,
     EngineStatus.STARTING: State.STARTING,
-    EngineStatus.STOPPING: State.DEMOTING,
+    EngineStatus.STOPPING: State.STOPPING,
     EngineStatus.PRIMARY: State.RUNNING,
     EngineStatus.STANDBY: State.WAITING,
 }

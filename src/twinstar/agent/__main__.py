@@ -1,0 +1,84 @@
+"""`python -m twinstar.agent --config twinstar.yaml --node n1`: one member's agent, until SIGTERM or SIGINT.
+
+Ending the agent leaves the database running. Exit status 0 when asked to end, 2 for a configuration that cannot work,
+1 for anything else that a person must look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from twinstar.agent.agent import Agent
+from twinstar.agent.assembly import Assembly
+from twinstar.agent.control import AgentControl
+from twinstar.api.server import Server
+from twinstar.config.load import load
+from twinstar.model.errors import TwinstarError, UsageError
+from twinstar.ports.transports import stop_signals
+
+log = logging.getLogger("twinstar.agent")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m twinstar.agent", description="One member's agent.")
+    parser.add_argument("--config", type=Path, required=True, help="twinstar.yaml")
+    parser.add_argument("--node", required=True, help="this member's name in it")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%F %T")
+    try:
+        asyncio.run(_run(options.config, options.node))
+    except TwinstarError as error:
+        return _say(error)
+    except ExceptionGroup as group:
+        known, other = group.split(TwinstarError)
+        if other is not None or known is None:
+            raise
+        return max(_say(error) for error in _leaves(known))
+    return 0
+
+
+async def _run(path: Path, member: str) -> None:
+    assembly = Assembly(path, load(path), member)
+    agent, control, api, store = await assembly.build()
+    with stop_signals() as stop:
+        running = asyncio.create_task(_serve(assembly, agent, control, api))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            await api.close()
+            await store.close()
+
+
+async def _serve(assembly: Assembly, agent: Agent, control: AgentControl, api: Server) -> None:
+    await assembly.start_api(api)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(agent.run())
+        tasks.create_task(control.refresh_history())
+
+
+def _leaves(group: ExceptionGroup[TwinstarError]) -> Iterator[TwinstarError]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _say(error: TwinstarError) -> int:
+    log.critical("%s", error)
+    return 2 if isinstance(error, UsageError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

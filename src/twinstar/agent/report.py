@@ -1,0 +1,82 @@
+"""The cluster as one agent sees it: `status --json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twinstar.agent.agent import Agent
+from twinstar.api.status import ClusterStatus, Endpoints, MemberState, MemberStatus, Role, StoreStatus
+from twinstar.model.position import Position
+from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.wire import Gossip
+
+if TYPE_CHECKING:
+    from twinstar.agent.control import Facts
+
+
+def cluster_status(agent: Agent, facts: Facts) -> ClusterStatus:
+    """Made from what is known already, without asking anybody."""
+    register = agent.ledger.register
+    said = {m: _said(agent, m) for m in agent.settings.addresses}
+    leader = register.leader if register else None
+    leading = said.get(leader or "")
+    ahead = Position.parse(leading.position) if leading and leading.position else None
+    return ClusterStatus(
+        cluster=facts.cluster,
+        strategy="active-passive",
+        durability=register.durability if register else agent.settings.rules.durability,
+        epoch=register.epoch if register else 0,
+        phase=register.phase if register else Phase.BOOTSTRAPPING,
+        leader=leader,
+        required=register.required if register else 0,
+        copies=tuple(sorted(register.copies)) if register else (),
+        policy=facts.policy,
+        paused=bool(register and register.paused),
+        open=_open(register, leading),
+        store=StoreStatus(facts.store_kind, agent.ledger.ok),
+        endpoints=Endpoints(facts.write_dsn, facts.read_dsn),
+        members=tuple(_member(agent, facts, m, said[m], register, ahead) for m in agent.settings.addresses),
+        waiting_for=leading.note if leading and register and register.durability is Durability.QUORUM else "",
+        restart_pending=_each(said, "restart_pending"),
+        drift=_each(said, "drift"),
+    )
+
+
+def _said(agent: Agent, member: str) -> Gossip | None:
+    return agent.own_gossip() if member == agent.settings.me else agent.peers.gossip(member)
+
+
+def _open(register: Register | None, leading: Gossip | None) -> bool:
+    if register is None or leading is None or register.phase is not Phase.LEADING:
+        return False
+    return leading.extra.get("opened") == register.epoch
+
+
+def _member(
+    agent: Agent, facts: Facts, member: str, said: Gossip | None, register: Register | None, ahead: Position | None
+) -> MemberStatus:
+    address = agent.settings.addresses[member].database
+    position = Position.parse(said.position) if said and said.position else None
+    leads = register is not None and register.leader == member
+    comparable = position is not None and ahead is not None and position.timeline == ahead.timeline
+    return MemberStatus(
+        name=member,
+        dsn=facts.member_dsn(member),
+        role=Role.LEADER if leads else Role.STANDBY,
+        state=MemberState(said.state) if said else MemberState.UNREACHABLE,
+        host=address.host,
+        port=address.port,
+        epoch=said.epoch if said else None,
+        timeline=position.timeline if position else None,
+        position=position,
+        lag_bytes=max(0, ahead.lsn - position.lsn) if comparable and ahead and position else None,
+        agent_pid=said.agent_pid or None if said else None,
+        engine_pid=said.engine_pid or None if said else None,
+        guard_pid=said.guard_pid or None if said else None,
+        tags=facts.tags(member),
+        note=said.note if said else "Its agent is not heard.",
+    )
+
+
+def _each(said: dict[str, Gossip | None], field: str) -> tuple[str, ...]:
+    return tuple(f"{m}: {name}" for m, gossip in said.items() if gossip for name in gossip.extra.get(field, ()))
