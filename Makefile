@@ -27,7 +27,7 @@ demo: $(VENV)/.run
 	$(BIN)/twinstar demo
 
 test: debian-packages static
-	$(PYTEST) -ra $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: static
 	$(PYTEST) -q $(ARGS) $(PURE)
