@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-
 from tests.drill.plain_postgresql import PlainPostgresql, find_bin_dir
 
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 import psycopg
-from tests.drill.plain_postgresql import PlainPostgresql
 
+from tests.drill.plain_postgresql import PlainPostgresql
 from twinstar.drill.driver import Workload, drop_table, make_table, present
 from twinstar.drill.history import Outcome, audit, longest_gap
 from twinstar.drill.workload import TABLE, boot_ms
@@ -51,7 +51,8 @@ def test_a_killed_server_is_one_gap_and_loses_nothing(server: PlainPostgresql) -
     assert found.sound
     assert found.unknown >= 1
     gap = longest_gap(attempts, from_ms, attempts[-1].ended_ms)
-    assert gap.from_ms <= killed_ms
+    # The backends outlive their postmaster by a moment, and serve.
+    assert gap.from_ms <= killed_ms + 1_000
     assert gap.to_ms >= restarted_ms - 1_000
     assert gap.length_ms >= 400
 

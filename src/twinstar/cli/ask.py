@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from twinstar.api.client import Client
 from twinstar.api.control import Outcome
-from twinstar.config.derive import addresses, tls_of
+from twinstar.config.derive import addresses, node, tls_of
 from twinstar.config.schema import Config, Node
 from twinstar.config.secrets import Secret, Secrets
 from twinstar.config.tls import Purpose, ssl_context
@@ -37,8 +37,8 @@ def ask_history(config: Config) -> list[dict[str, Any]]:
     return asyncio.run(ask())
 
 
-def command(config: Config, name: str, **fields: Any) -> Outcome:
-    """Has a command carried out: by the leader's agent, or by another one when that does not answer.
+def command(config: Config, name: str, *, at: str | None = None, **fields: Any) -> Outcome:
+    """Has a command carried out: by the agent of `at`, else the leader's, or another one when that does not answer.
 
     Raises TwinstarError when nobody can be asked.
     """
@@ -46,6 +46,8 @@ def command(config: Config, name: str, **fields: Any) -> Outcome:
     async def ask() -> Outcome:
         token = Secrets(config.secrets).read(Secret.API_TOKEN)
         client = _client(config, token)
+        if at is not None:
+            return await client.command(_api(node(config, at)), name, **fields)
         status = await best_status(client, config, _STATUS_DEADLINE_MS)
         return await client.command(_whom(config, status), name, **fields)
 
@@ -58,11 +60,11 @@ def command_each(config: Config, name: str, **fields: Any) -> dict[str, Outcome]
     async def ask() -> dict[str, Outcome]:
         client = _client(config, Secrets(config.secrets).read(Secret.API_TOKEN))
         outcomes = {}
-        for node in config.nodes:
+        for each in config.nodes:
             try:
-                outcomes[node.name] = await client.command(_api(node), name, **fields)
+                outcomes[each.name] = await client.command(_api(each), name, **fields)
             except TwinstarError as trouble:
-                outcomes[node.name] = Outcome(False, str(trouble))
+                outcomes[each.name] = Outcome(False, str(trouble))
         return outcomes
 
     return asyncio.run(ask())
@@ -80,15 +82,15 @@ def _knowledge(answer: tuple[str, dict[str, Any]]) -> tuple[int, bool, bool]:
 
 
 async def _answers(config: Config, ask: Callable[[Address], Awaitable[T]]) -> list[tuple[str, T]]:
-    results = await asyncio.gather(*(_attempt(ask, _api(node)) for node in config.nodes))
-    answers = [(node.name, result) for node, (result, _) in zip(config.nodes, results, strict=True) if result]
+    results = await asyncio.gather(*(_attempt(ask, _api(each)) for each in config.nodes))
+    answers = [(each.name, result) for each, (result, _) in zip(config.nodes, results, strict=True) if result]
     if not answers:
         troubles = [trouble for _, trouble in results if trouble]
         strange = [trouble for trouble in troubles if isinstance(trouble, PeerError)]
         if strange:
             raise strange[0]
         raise EnvironmentTrouble(
-            "No agent of this cluster answers: start it with `twinstar up` (on one machine), or look at the agents' logs."
+            "No agent of this cluster answers: start it (on one machine: `twinstar up`), or look at the agents' logs."
         )
     return answers
 
@@ -102,13 +104,13 @@ async def _attempt(ask: Callable[[Address], Awaitable[T]], address: Address) -> 
 
 def _whom(config: Config, status: dict[str, Any]) -> Address:
     reachable = {member["name"] for member in status["members"] if member["state"] != "unreachable"}
-    leaders = [node for node in config.nodes if node.name == status["leader"] and node.name in reachable]
-    others = [node for node in config.nodes if node.name in reachable]
+    leaders = [each for each in config.nodes if each.name == status["leader"] and each.name in reachable]
+    others = [each for each in config.nodes if each.name in reachable]
     return _api((leaders or others or list(config.nodes))[0])
 
 
-def _api(node: Node) -> Address:
-    return addresses(node).api
+def _api(member: Node) -> Address:
+    return addresses(member).api
 
 
 def _client(config: Config, token: str | None = None) -> Client:

@@ -1,4 +1,4 @@
-"""Starts a supervisor and hangs this process's life on it: when this process goes, the cluster goes, unless detached."""
+"""Starts a supervisor and hangs the cluster's life on this process: when it goes, the cluster goes, unless detached."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Launched:
                 # Ctrl-C is for this process, which then tells the supervisor.
                 start_new_session=True,
             )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         return self
 
     def _listen(self) -> None:
@@ -50,7 +51,7 @@ class Launched:
         self._events.put({"event": "gone"})
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What the supervisor has said since the last time. Raises TwinstarError when it could not start the cluster."""
+        """What the supervisor has said since the last time. Raises TwinstarError when something failed to start."""
         with contextlib.suppress(queue.Empty):
             while True:
                 event = self._events.get_nowait()
@@ -101,9 +102,12 @@ class Launched:
             self._process.stdin.close()
         if not self._detached:
             self._end()
+            self._listener.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _end(self) -> None:
-        """Patient, also with a user who presses Ctrl-C again: that makes the supervisor hurry, not this process leave."""
+        """Patient, also when Ctrl-C is pressed again: that makes the supervisor hurry, not this process leave."""
         until = time.monotonic() + _STOP_S
         while self._process.poll() is None and time.monotonic() < until:
             try:

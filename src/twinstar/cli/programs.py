@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from twinstar.cli.local_files import LocalFiles
 from twinstar.config.derive import guard_settings
 from twinstar.config.schema import Config
+
+PEERS = "peers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,9 @@ def store_programs(config: Config, files: LocalFiles) -> list[Program]:
 
 
 def etcd_programs(endpoints: tuple[str, ...], folder: Path) -> list[Program]:
-    """One etcd per endpoint. The port for its peers is the one after the clients'."""
-    ports = [urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").port or 2379 for endpoint in endpoints]
-    peers = ",".join(f"etcd{i}=http://127.0.0.1:{port + 1}" for i, port in enumerate(ports, 1))
+    """One etcd per endpoint; the addresses among themselves are in the folder's `PEERS` file, one a line."""
+    peers = (folder / PEERS).read_text().split()
+    cluster = ",".join(f"etcd{i}={peer}" for i, peer in enumerate(peers, 1))
     return [
         Program(
             f"etcd{i}",
@@ -44,15 +45,13 @@ def etcd_programs(endpoints: tuple[str, ...], folder: Path) -> list[Program]:
             "",
             (
                 *("etcd", "--name", f"etcd{i}", "--data-dir", str(folder / f"etcd{i}")),
-                *("--listen-client-urls", f"http://127.0.0.1:{port}"),
-                *("--advertise-client-urls", f"http://127.0.0.1:{port}"),
-                *("--listen-peer-urls", f"http://127.0.0.1:{port + 1}"),
-                *("--initial-advertise-peer-urls", f"http://127.0.0.1:{port + 1}"),
-                *("--initial-cluster", peers, "--initial-cluster-state", "new"),
+                *("--listen-client-urls", endpoint, "--advertise-client-urls", endpoint),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--initial-cluster", cluster, "--initial-cluster-state", "new"),
                 *("--heartbeat-interval", "100", "--election-timeout", "1000", "--log-level", "warn"),
             ),
         )
-        for i, port in enumerate(ports, 1)
+        for i, (endpoint, peer) in enumerate(zip(endpoints, peers, strict=True), 1)
     ]
 
 
@@ -60,7 +59,7 @@ def node_programs(config: Config, files: LocalFiles, node: str) -> list[Program]
     """The guard and the agent of a node, in the order in which they are started."""
     settings = files.settings / f"guard-{node}.json"
     settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.write_text(guard_settings(config, node).encode())
+    settings.write_text(guard_settings(config, node))
     return [
         Program(f"{node} guard", "guard", node, _module("twinstar.guard", str(settings))),
         Program(

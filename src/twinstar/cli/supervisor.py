@@ -95,7 +95,7 @@ class Supervisor:
         state = self._files.read_state()
         if state is not None and leftovers(state, self._config):
             raise EnvironmentTrouble(
-                "An earlier run of this cluster has left processes behind: run `twinstar down`, then `twinstar up` again."
+                "An earlier run of this cluster has left processes behind: run `twinstar down`, then `up` again."
             )
 
     async def _start_all(self) -> None:
@@ -254,7 +254,7 @@ def _say(event: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
     except (BrokenPipeError, ValueError):
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def main() -> int:

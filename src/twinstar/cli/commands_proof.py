@@ -1,0 +1,77 @@
+"""Commands that show what is promised: drill and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinstar.cli.output import ConfigOption, JsonOption
+
+_FAULTS = (
+    "kill-database, kill-node, hang-node, kill-standby, kill-backend, hang-database, kill-agent, hang-agent, "
+    "kill-guard, kill-agent-then-database, stop-store, switchover; `idle` measures what agent and guard cost"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    app.command()(drill)
+    app.command()(demo)
+
+
+def drill(
+    fault: Annotated[str, typer.Argument(help=_FAULTS + ".")],
+    repeat: Annotated[int, typer.Option(min=1, help="How often.")] = 1,
+    busy_standby: Annotated[
+        bool, typer.Option("--busy-standby", help="With a long repeatable-read query on every standby.")
+    ] = False,
+    clients: Annotated[int, typer.Option(min=1, max=64, help="How many clients write.")] = 2,
+    pause_ms: Annotated[float, typer.Option(min=0, help="Of a client, between two writes.")] = 5.0,
+    deadline_ms: Annotated[float, typer.Option(min=50, help="Of a client, for one write.")] = 3_000.0,
+    length_ms: Annotated[float, typer.Option(min=500, help="How long a run goes on after the fault.")] = 4_000.0,
+    seconds: Annotated[float, typer.Option(min=1, help="With `idle`: how long is measured.")] = 30.0,
+    throw_away: Annotated[
+        bool, typer.Option("--throw-away", help="On a cluster made for it, although one is here.")
+    ] = False,
+    nodes: Annotated[int | None, typer.Option(help="Of the throw-away cluster, as with `up`.")] = None,
+    durability: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
+    store: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
+    policy: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
+    preset: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
+    bin_dir: Annotated[Path | None, typer.Option(help="As with `up`.")] = None,
+    lease_ms: Annotated[int | None, typer.Option(help="As with `up`.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file ('-': print).")
+    ] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Break the cluster on purpose, and measure how long clients were without service and what was lost.
+
+    It works on the running cluster of this folder, or on one that is made for it and removed afterwards.
+    """
+    from twinstar.cli.run_drill import Files, run_drill
+    from twinstar.cli.wishes import wishes_of
+
+    wishes = wishes_of(nodes, None, durability, store, policy, preset, bin_dir, lease_ms)
+    options = {
+        "repeat": repeat,
+        "busy_standby": busy_standby,
+        "clients": clients,
+        "pause_ms": pause_ms,
+        "deadline_ms": deadline_ms,
+        "after_ms": length_ms,
+    }
+    run_drill(fault, options, wishes, Files(json_file, html_file), config, throw_away=throw_away, seconds=seconds)
+
+
+def demo(
+    bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Three nodes, a client that writes, three faults, and a table of what they cost. Takes less than two minutes."""
+    from twinstar.cli.demo import run_demo
+
+    run_demo(bin_dir, as_json=as_json)

@@ -1,0 +1,127 @@
+"""Makes the configuration, secrets and folders of a cluster on this machine: for `up`, `drill` and `demo`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import secrets as tokens
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinstar.cli.local_files import CONFIG_NAME, LocalFiles
+from twinstar.cli.programs import PEERS
+from twinstar.config.dsn import write_passfile
+from twinstar.config.load import load
+from twinstar.config.local import data_home, local_config
+from twinstar.config.schema import Config
+from twinstar.config.secrets import Secrets
+from twinstar.model.errors import EnvironmentTrouble, UsageError
+from twinstar.ports.free_ports import find_free_ports
+
+_HOST = "127.0.0.1"
+_ETCD_MEMBERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user wants of a cluster on this machine; the rest has defaults."""
+
+    nodes: int = 3
+    strategy: str = "active-passive"
+    durability: str = "quorum"
+    store: str = "embedded"
+    policy: str | None = None
+    preset: str = "fast"
+    bin_dir: Path | None = None
+    lease_ms: int | None = None
+
+
+def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None) -> Path:
+    """Writes `twinstar.yaml` into `folder` and returns its path; data goes below `base`. Raises UsageError."""
+    file = folder / CONFIG_NAME
+    if file.exists():
+        raise UsageError(
+            f"{file} exists already: start that cluster with `twinstar up` without further options, "
+            "or change to an empty folder for a new one."
+        )
+    if wishes.nodes < 1:
+        raise UsageError(f"A cluster of {wishes.nodes} nodes serves nobody: choose --nodes 3.")
+    endpoints = _own_etcd(LocalFiles(file)) if wishes.store == "etcd" else ()
+    made = local_config(
+        find_ports=find_free_ports,
+        file=file,
+        nodes=wishes.nodes,
+        strategy=wishes.strategy,
+        durability=wishes.durability,
+        store=wishes.store,
+        etcd_endpoints=endpoints,
+        preset=wishes.preset,
+        policy=wishes.policy,
+        directory=base or _base_for(folder),
+        bin_dir=wishes.bin_dir,
+        lease_ms=wishes.lease_ms,
+    )
+    file.write_text(made.text, encoding="utf-8")
+    return file
+
+
+def prepare(config: Config) -> None:
+    """Folders and secrets that a local cluster needs, as far as they are missing. Raises UsageError."""
+    try:
+        for node in config.nodes:
+            node.directory.parent.mkdir(parents=True, exist_ok=True)
+        if config.store.embedded is not None:
+            for path in (config.store.embedded.socket, config.store.embedded.file):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as trouble:
+        raise UsageError(
+            f"{trouble.filename} cannot be made ({trouble.strerror}): choose directories that you may write to."
+        ) from None
+    secrets = Secrets(config.secrets)
+    if secrets.missing():
+        secrets.make()
+    write_passfile(config, secrets)
+
+
+@contextlib.contextmanager
+def throw_away(wishes: Wishes, purpose: str) -> Iterator[Path]:
+    """A new cluster's configuration in a folder of its own, removed with everything in it at the end."""
+    folder = data_home(f"{purpose}-{tokens.token_hex(3)}")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as trouble:
+        raise EnvironmentTrouble(
+            f"{folder} cannot be made ({trouble.strerror}): set XDG_DATA_HOME to a folder that you may write to."
+        ) from None
+    try:
+        yield make_cluster(folder, wishes, base=folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_prepared(file: Path) -> Config:
+    """The configuration, with everything made that `up` needs. Raises UsageError."""
+    config = load(file)
+    prepare(config)
+    return config
+
+
+def _base_for(folder: Path) -> Path:
+    """Two folders with clusters of the same name must not share their data."""
+    word = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:20] or "cluster"
+    return data_home(f"{word}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}")
+
+
+def _own_etcd(files: LocalFiles) -> tuple[str, ...]:
+    """Reserves ports for three etcd processes of this cluster; returns their endpoints. Raises EnvironmentTrouble."""
+    if shutil.which("etcd") is None:
+        raise EnvironmentTrouble(
+            "etcd is not installed: install it (on Debian `apt-get install etcd-server`), or choose --store embedded."
+        )
+    urls = [f"http://{_HOST}:{port}" for port in find_free_ports(_HOST, 2 * _ETCD_MEMBERS)]
+    files.etcd.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (files.etcd / PEERS).write_text("\n".join(urls[_ETCD_MEMBERS:]))
+    return tuple(urls[:_ETCD_MEMBERS])

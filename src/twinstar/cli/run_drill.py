@@ -1,0 +1,195 @@
+"""`twinstar drill`: on the running cluster or on a throw-away one, with a table, JSON and a page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from twinstar.cli.local_cluster import LocalCluster
+from twinstar.cli.local_files import find_config
+from twinstar.cli.make_cluster import Wishes, throw_away
+from twinstar.cli.output import print_json, progress, stop_on_sigterm
+from twinstar.cli.up import serving_cluster
+from twinstar.drill import idle
+from twinstar.drill.faults import Fault
+from twinstar.drill.page import page
+from twinstar.drill.report import machine, summary, to_json
+from twinstar.drill.run import Drill, Options, drill
+from twinstar.drill.target import wait_until_serving
+from twinstar.model.errors import EnvironmentTrouble, UsageError
+from twinstar.ports import procfs
+
+_IDLE = "idle"
+_SETTLE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where results go, besides the terminal."""
+
+    json: Path | None = None
+    html: Path | None = None
+
+    @property
+    def print_json(self) -> bool:
+        return str(self.json) == "-"
+
+    def write(self, report: dict[str, Any]) -> None:
+        """Raises UsageError when a file cannot be written."""
+        try:
+            if self.print_json:
+                print_json(report)
+            elif self.json is not None:
+                self.json.write_text(json.dumps(report), encoding="utf-8")
+            if self.html is not None:
+                self.html.write_text(page(report), encoding="utf-8")
+        except OSError as trouble:
+            raise UsageError(f"{trouble.filename} cannot be written ({trouble.strerror}): name another file.") from None
+
+
+def run_drill(
+    fault: str,
+    options: dict[str, Any],
+    wishes: Wishes,
+    files: Files,
+    config: Path | None,
+    *,
+    throw_away: bool,
+    seconds: float,
+) -> None:
+    """The command. Exit status 1 when something was lost or a fault was not survived."""
+    stop_on_sigterm()
+    if fault != _IDLE and fault not in set(Fault):
+        raise UsageError(f"There is no fault {fault!r}: choose one of {', '.join(Fault)}, or {_IDLE}.")
+    with progress(f"drill {fault}") as say, _cluster(config, wishes, throw_away, say) as cluster:
+        if fault == _IDLE:
+            _show_idle(_measure_idle(cluster, seconds, say), files)
+            return
+        result = drill(cluster, Options(Fault(fault), **options), describe(cluster), say)
+    files.write(to_json(result))
+    if not files.print_json:
+        show_drill(result, files)
+    if not result.survived:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _cluster(config: Path | None, wishes: Wishes, wanted: bool, say: Callable[[str], None]) -> Iterator[LocalCluster]:
+    running = None if wanted else _running(config)
+    if running is not None:
+        if wishes != Wishes():
+            raise UsageError(
+                "The running cluster of this folder is as it is: add --throw-away for a new one with these options, "
+                "or leave them out."
+            )
+        yield running
+        return
+    with throw_away(wishes, "drill") as file, serving_cluster(file, say) as (_, cluster, _view):
+        yield cluster
+
+
+def _running(config: Path | None) -> LocalCluster | None:
+    try:
+        cluster = LocalCluster(find_config(config))
+    except UsageError:
+        if config is not None:
+            raise
+        return None
+    if cluster.state() is not None:
+        return cluster
+    if config is not None:
+        raise UsageError("This cluster is not up on this machine: start it with `twinstar up`, or add --throw-away.")
+    return None
+
+
+def describe(cluster: LocalCluster) -> dict[str, str]:
+    """What a report says about the cluster."""
+    status = cluster.status()
+    return {
+        "nodes": str(len(status["members"])),
+        "strategy": status["strategy"],
+        "durability": status["durability"],
+        "required": str(status["required"]),
+        "preset": cluster.config.preset,
+        "store": status["store"]["kind"],
+        "policy": status["policy"],
+    }
+
+
+def show_drill(result: Drill, files: Files) -> None:
+    """The table, and the figures in a sentence."""
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    heads = ("run", "outage ms", "control ms", "acknowledged", "failed", "unknown", "lost", "duplicates", "epoch")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "run" else "right")
+    table.add_column("leader")
+    for number, repetition in enumerate(result.repetitions, 1):
+        run, found = repetition.faulty, repetition.faulty.audit
+        table.add_row(
+            *(str(number), f"{run.outage_ms:.0f}", f"{repetition.control.outage_ms:.0f}", str(found.acknowledged)),
+            *(str(found.failed), str(found.unknown), str(len(found.lost)), str(found.duplicates)),
+            *(f"{run.epoch_before} → {run.epoch_after}", f"{run.leader_before} → {run.leader_after}"),
+        )
+    figures = summary(result)
+    medians = (f"{figures.median_outage_ms:.0f}", f"{figures.control_median_ms:.0f}")
+    table.add_row("median", *medians, *[""] * 7, style="bold")
+    table.add_row("maximum", f"{figures.maximum_outage_ms:.0f}", f"{figures.control_maximum_ms:.0f}", *[""] * 7)
+    console.print(table)
+    console.print(f"[dim]{machine()}; {', '.join(f'{key} {value}' for key, value in result.cluster.items())}[/]")
+    console.print(_verdict(result))
+    for file in (files.json, files.html):
+        if file is not None:
+            console.print(f"Written: {file}", highlight=False)
+
+
+def _verdict(result: Drill) -> str:
+    figures = summary(result)
+    if figures.lost or figures.phantoms:
+        return f"[bold red]{figures.lost} acknowledged writes lost, {figures.phantoms} rows that nobody wrote.[/]"
+    if not figures.survived:
+        return "[bold red]Clients were not served again in every run.[/]"
+    return f"[bold green]Survived {figures.repetitions} of {figures.repetitions}; no acknowledged write lost.[/]"
+
+
+def _measure_idle(cluster: LocalCluster, seconds: float, say: Callable[[str], None]) -> list[idle.Cost]:
+    """Of a standby's node and of the leader's."""
+    view = wait_until_serving(cluster, 60.0, say)
+    runs = {}
+    for member in (view.member(view.leader), *view.standbys[:1]):
+        for part, pid in (("agent", member.agent_pid), ("guard", member.guard_pid)):
+            run = procfs.run_id(pid) if pid else None
+            if run is None:
+                raise EnvironmentTrouble(
+                    f"The {part} of {member.name} does not run here: `twinstar start {member.name}`."
+                )
+            runs[f"{member.name} ({member.role}) {part}"] = run
+    say("letting it come to rest")
+    os.sync()
+    return idle.measure(runs, seconds)
+
+
+def _show_idle(costs: list[idle.Cost], files: Files) -> None:
+    if files.json is not None:
+        document = {"schema": 1, "machine": machine(), "costs": [asdict(cost) for cost in costs]}
+        if files.print_json:
+            print_json(document)
+            return
+        files.json.write_text(json.dumps(document), encoding="utf-8")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("process", "RSS MB", "PSS MB", "% of a core"):
+        table.add_column(head, justify="left" if head == "process" else "right")
+    for cost in costs:
+        table.add_row(
+            cost.name, f"{cost.rss_bytes / 1e6:.1f}", f"{cost.pss_bytes / 1e6:.1f}", f"{cost.cpu_share * 100:.2f}"
+        )
+    Console().print(table)

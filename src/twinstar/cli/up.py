@@ -1,0 +1,130 @@
+"""`twinstar up`: starts a cluster on this machine and waits until it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twinstar.cli.launch import Launched
+from twinstar.cli.local_cluster import LocalCluster
+from twinstar.cli.make_cluster import load_prepared
+from twinstar.cli.output import print_json, print_line, progress, stop_on_sigterm
+from twinstar.config.load import load
+from twinstar.drill.target import View
+from twinstar.model.errors import EnvironmentTrouble, UsageError
+
+_PATIENCE_S = 120.0
+_POLL_S = 0.1
+
+
+@contextlib.contextmanager
+def serving_cluster(file: Path, say: Callable[[str], None]) -> Iterator[tuple[Launched, LocalCluster, View]]:
+    """A cluster of this process, started and serving; ended with the context unless it is detached.
+
+    Raises TwinstarError when it does not come up.
+    """
+    refuse_second(file)
+    load_prepared(file)
+    with Launched(file) as launched:
+        say("starting the processes")
+        launched.wait_for_start()
+        cluster = LocalCluster(file)
+        yield launched, cluster, _wait_until_serving(launched, cluster, say)
+
+
+def refuse_second(file: Path) -> None:
+    """Raises UsageError when this cluster is up already."""
+    if LocalCluster(file).state() is not None:
+        raise UsageError(
+            f"The cluster of {file} is up already: look at it with `twinstar status`, or stop it with `twinstar down`."
+        )
+
+
+def _wait_until_serving(launched: Launched, cluster: LocalCluster, say: Callable[[str], None]) -> View:
+    """As `drill.target.wait_until_serving`, and over at once when a program has ended."""
+    until = time.monotonic() + _PATIENCE_S
+    last = "no agent answers yet"
+    while time.monotonic() < until:
+        for _ in launched.events():
+            pass  # Raises when one has ended.
+        try:
+            view = cluster.view()
+            if view.serving:
+                return view
+            last = str(view)
+        except EnvironmentTrouble:
+            last = "no agent answers yet"
+        say(last)
+        time.sleep(_POLL_S)
+    raise EnvironmentTrouble(
+        f"The cluster does not serve after {_PATIENCE_S:.0f} s ({last}): see the logs in {launched.files.logs}."
+    )
+
+
+def run_up(file: Path, *, detach: bool, as_json: bool) -> None:
+    """The command. Returns when the cluster has ended, or at once when it serves and is to live on."""
+    stop_on_sigterm()
+    with contextlib.ExitStack() as stack:
+        with progress("up", quiet=as_json) as say:
+            launched, cluster, view = stack.enter_context(serving_cluster(file, say))
+        if detach:
+            launched.detach()
+        if as_json:
+            print_json(_facts(cluster, view))
+        else:
+            _show(cluster, view, detach)
+        if not detach:
+            _stay(launched)
+
+
+def _stay(launched: Launched) -> None:
+    """Until Ctrl-C, or until somebody stops the cluster."""
+    with contextlib.suppress(KeyboardInterrupt):
+        launched.wait()
+        return
+    print_line("Stopping the cluster.")
+
+
+def _facts(cluster: LocalCluster, view: View) -> dict[str, Any]:
+    status = cluster.status()
+    return {
+        "cluster": status["cluster"],
+        "config": str(cluster.files.config),
+        "leader": view.leader,
+        "epoch": view.epoch,
+        "endpoints": status["endpoints"],
+        "logs": str(cluster.files.logs),
+    }
+
+
+def _show(cluster: LocalCluster, view: View, detached: bool) -> None:
+    facts = _facts(cluster, view)
+    write, read = facts["endpoints"]["write"], facts["endpoints"]["read"]
+    print_line(
+        f"The cluster {facts['cluster']} serves: {view.leader} leads in epoch {view.epoch}, "
+        f"{len(view.standbys)} standbys stream.\n\n"
+        f"  write   {write}\n  read    {read}\n  try     psql '{write}'\n"
+        f"  config  {facts['config']}\n  logs    {facts['logs']}\n"
+    )
+    print_line(
+        "Stop it with `twinstar down`." if detached else "Stop it with Ctrl-C, or `twinstar down` from elsewhere."
+    )
+
+
+def run_down(file: Path, *, as_json: bool) -> None:
+    """The command `down`."""
+    load(file)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with progress("down", quiet=as_json) as say:
+        say("stopping agents, databases, router and store")
+        left = LocalCluster(file).down()
+    if as_json:
+        print_json({"ran": left is not None, "left_behind": left or 0})
+    elif left is None:
+        print_line("Nothing of this cluster runs here.")
+    else:
+        print_line("The cluster is stopped." + (f" {left} processes had been left behind." if left else ""))
