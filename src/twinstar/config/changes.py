@@ -122,6 +122,6 @@ def _by_name(config: Config) -> dict[str, Any]:
     for key, entry in effective(config).items():
         match = re.match(r"nodes\[(\d+)\]\.(.+)", key)
         named = f"nodes[{config.nodes[int(match[1])].name}].{match[2]}" if match else key
-        if not named.endswith("].name"):
+        if not named.endswith("].name") and entry.value != {}:  # no parameters: nothing to compare them with
             found[named] = entry.value
     return found

@@ -311,3 +311,5 @@ def _listeners(config: Config) -> Iterator[tuple[str, str, int, str]]:
     for host in router.bind if router else ():
         for kind, field in (("TCP", "write_port"), ("TCP", "read_port"), ("UDP", "notice_port")):
             yield kind, host, getattr(router, field), f"router.{field}"
+    if router and router.status_port:
+        yield "TCP", router.bind[0], router.status_port, "router.status_port"

@@ -37,7 +37,9 @@ def _sentence(error: ErrorDetails) -> str:
             bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
             return f"`{key}` is {error['input']!r}: it must be {bound}{_unit(key)}."
         case "int_type" | "int_parsing" | "int_from_float":
-            return f"`{key}` must be a whole number{_unit(key)}, not {error['input']!r}: write it{_example(key)}."
+            return (
+                f"`{key}` must be a whole number{_unit(key, ' of')}, not {error['input']!r}: write it{_example(key)}."
+            )
         case "literal_error" | "enum":
             return f"`{key}` is {error['input']!r}: it must be {context['expected']}."
         case "string_pattern_mismatch":
@@ -57,9 +59,9 @@ def _sentence(error: ErrorDetails) -> str:
             return f"`{key}` is wrong, {what}: correct it (docs/configuration.md explains each key)."
 
 
-def _unit(key: str) -> str:
+def _unit(key: str, joint: str = "") -> str:
     name = key.rpartition(".")[2]
-    return next((f" of {unit}" for end, (unit, _) in _UNITS.items() if end != "port" and name.endswith(end)), "")
+    return next((f"{joint} {unit}" for end, (unit, _) in _UNITS.items() if end != "port" and name.endswith(end)), "")
 
 
 def _example(key: str) -> str:

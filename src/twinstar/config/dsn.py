@@ -34,7 +34,9 @@ def passfile(config: Config) -> Path:
 def client_dsn(config: Config, endpoint: Endpoint, *, multi_host: bool = False) -> str:
     """The application's DSN: through the router, or straight to the members when there is none or `multi_host`."""
     if config.router and not multi_host:
-        return _dsn(config, router_addresses(config, endpoint), {})
+        routers = router_addresses(config, endpoint)
+        patience_s = config.router.max_hold_ms // 1000 + CONNECT_TIMEOUT_S  # a session that is held is not refused
+        return _dsn(config, routers, {"connect_timeout": str(patience_s)} if len(routers) > 1 else {})
     options = {"target_session_attrs": _SESSION[endpoint], "connect_timeout": str(CONNECT_TIMEOUT_S)}
     return _dsn(config, [addresses(node).database for node in config.nodes], options)
 

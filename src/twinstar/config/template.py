@@ -232,6 +232,11 @@ router:
   # Bytes that a standby may be behind and still serve reads. Default: 16777216 (16 MiB). Raise: more standbys serve,
   # with older data. Lower: fresher reads, sooner from the leader.
   # max_read_lag_bytes: 16777216
+  # Clients at once, those that are held included. Default: 10000. Raise: needs as many open files twice over. Lower:
+  # refuses sooner.
+  # max_sessions: 10000
+  # HTTP: GET /status on the first address of bind. Default: nowhere.
+  # status_port: {notice + 1}
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from contextlib import ExitStack
@@ -33,12 +34,12 @@ def find_free_ports(host: str, count: int) -> list[int]:
 def _bind(bound: ExitStack, host: str, port: int) -> bool:
     try:
         family = socket.getaddrinfo(host, port)[0][0]
+        with ExitStack() as probes:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                probes.enter_context(socket.socket(family, kind)).bind((host, port))
+            bound.push(probes.pop_all())
     except OSError as error:
-        raise EnvironmentTrouble(f"{host} is no address of this machine ({error.strerror}): use another.") from None
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        probe = bound.enter_context(socket.socket(family, kind))
-        try:
-            probe.bind((host, port))
-        except OSError:
+        if error.errno == errno.EADDRINUSE:
             return False
+        raise EnvironmentTrouble(f"{host} is no address to listen on here ({error.strerror}): use another.") from None
     return True
