@@ -110,7 +110,7 @@ class SystemProcesses:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._spawned: dict[int, subprocess.Popen[bytes]] = {}
+        self._spawned: set[int] = set()
 
     def run_id(self, pid: int) -> str | None:
         return procfs.run_id(pid)
@@ -174,7 +174,9 @@ class SystemProcesses:
                 )
             except OSError as error:
                 raise _not_started(command, error) from None
-        self._spawned[process.pid] = process
+        # It may outlive us: nobody is to wait for it, or to complain that nobody did.
+        process.returncode = 0
+        self._spawned.add(process.pid)
         return process.pid
 
     async def run(
@@ -207,8 +209,13 @@ class SystemProcesses:
 
     def _reap(self) -> None:
         """Those that we started stay zombies until we ask how they ended."""
-        for pid in [pid for pid, process in self._spawned.items() if process.poll() is not None]:
-            del self._spawned[pid]
+        for pid in tuple(self._spawned):
+            try:
+                ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+            except ChildProcessError:  # somebody else has asked
+                ended = True
+            if ended:
+                self._spawned.discard(pid)
 
 
 def _detached(account: Account | None, environment: Mapping[str, str]) -> dict[str, Any]:

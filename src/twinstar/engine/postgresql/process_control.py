@@ -93,10 +93,13 @@ async def stop(server: Server, deadline_ms: float) -> bool:
 async def kill(server: Server) -> None:
     """Kills every process of the database, and returns when none is left."""
     # The main process first: it forks no more, and takes no notice of the others' ends.
-    postmaster = server.postmaster()
-    if postmaster is not None:
-        server.signal(postmaster, Signal.KILL)
+    run = server.run()
+    if run is not None:
+        server.signal(int(run.partition(":")[0]), Signal.KILL)
     await server.processes.end_all_of(server.paths.data)
+    if run is not None:
+        # In its last instant a process stands nowhere, and is not yet gone.
+        await server.processes.ended(run)
 
 
 async def ended(server: Server) -> None:
@@ -114,11 +117,17 @@ def last_words(settings: Settings, since: int) -> str:
     for sign, meaning in _KNOWN_WORDS:
         if sign in text:
             return meaning.format(settings=settings, log=settings.paths.server_log)
-    telling = [line for line in text.splitlines() if re.search(r"FATAL|PANIC|ERROR|rror", line)] or text.splitlines()
-    said = re.sub(r"^.*?(FATAL|PANIC|ERROR):\s*", "", telling[-1]) if telling else "it said nothing"
-    return f"The database of {settings.member} did not start ({said.strip()}): see {settings.paths.server_log}."
+    wrong = _WRONG_SETTING.search(text)
+    if wrong:
+        return f"The database of {settings.member} did not start ({wrong[1]}): correct `postgresql.parameters`."
+    telling = _TELLING.findall(text) or text.split("\n")[-2:-1] or ["it said nothing"]
+    return f"The database of {settings.member} did not start ({telling[-1].strip()}): see {settings.paths.server_log}."
 
 
+_WRONG_SETTING = re.compile(
+    r"LOG:\s+((?:invalid value|unrecognized configuration parameter|.* is outside the valid).*)"
+)
+_TELLING = re.compile(r"(?:FATAL|PANIC|ERROR|error):\s*(.*)")
 _KNOWN_WORDS = (
     (
         "Address already in use",
@@ -143,8 +152,12 @@ _KNOWN_WORDS = (
         "{settings.member}'s database does not get the memory it asks for: lower `shared_buffers`, see {log}.",
     ),
     (
-        "is running in hot standby but this version",
-        "The data directory of {settings.member} was made by another version of PostgreSQL: set `bin_dir`.",
+        "could not load",
+        "A line under `postgresql.hba`, or a file under `tls`, is wrong: correct the one that {log} names at its end.",
+    ),
+    (
+        "requires minimum parameter settings",
+        "{settings.member}'s database has less of a setting than its leader had: see {log}, and raise it.",
     ),
 )
 

@@ -30,6 +30,7 @@ CREATE ROLE {AGENT_ROLE} LOGIN REPLICATION;
 GRANT pg_monitor, pg_signal_backend, pg_checkpoint TO {AGENT_ROLE};
 GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer), pg_switch_wal(), pg_reload_conf() TO {AGENT_ROLE};
 GRANT EXECUTE ON FUNCTION pg_show_all_file_settings(), pg_hba_file_rules() TO {AGENT_ROLE};
+GRANT SELECT ON pg_file_settings, pg_hba_file_rules TO {AGENT_ROLE};
 GRANT EXECUTE ON FUNCTION pg_wal_replay_pause(), pg_wal_replay_resume() TO {AGENT_ROLE};
 """
 _AGENT_SINCE_16 = f"GRANT pg_use_reserved_connections TO {AGENT_ROLE};"
