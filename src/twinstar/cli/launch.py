@@ -118,9 +118,10 @@ class Launched:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that says something; frames around it are left out."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()[-_LAST_WORDS:]
+        lines = log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]
     except OSError:
-        return "no log"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+        return "it has no log"
+    words = [line.strip(" |+-") for line in lines]
+    return next((line for line in reversed(words) if line), "its log is empty")

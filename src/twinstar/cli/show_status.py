@@ -13,7 +13,7 @@ from rich.text import Text
 from twinstar.cli.ask import ask_status
 from twinstar.cli.output import print_json
 from twinstar.config.schema import Config
-from twinstar.model.errors import EnvironmentTrouble
+from twinstar.model.errors import EnvironmentTrouble, PeerError
 
 _WATCH_S = 0.5
 _GOOD = {"running", "streaming"}
@@ -48,7 +48,7 @@ def watch_status(config: Config, *, as_json: bool) -> None:
 def _now(config: Config) -> RenderableType:
     try:
         return rendered(ask_status(config))
-    except EnvironmentTrouble as trouble:
+    except (EnvironmentTrouble, PeerError) as trouble:
         return Text(str(trouble), style="red")
 
 

@@ -15,7 +15,7 @@ from twinstar.cli.make_cluster import load_prepared
 from twinstar.cli.output import print_json, print_line, progress, stop_on_sigterm
 from twinstar.config.load import load
 from twinstar.drill.target import View
-from twinstar.model.errors import EnvironmentTrouble, UsageError
+from twinstar.model.errors import EnvironmentTrouble, PeerError, UsageError
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.1
@@ -58,6 +58,8 @@ def _wait_until_serving(launched: Launched, cluster: LocalCluster, say: Callable
             last = str(view)
         except EnvironmentTrouble:
             last = "no agent answers yet"
+        except PeerError as trouble:
+            last = str(trouble)
         say(last)
         time.sleep(_POLL_S)
     raise EnvironmentTrouble(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from twinstar.model.errors import EnvironmentTrouble
+from twinstar.model.errors import EnvironmentTrouble, PeerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def wait_until_serving(target: Target, patience_s: float, say: Callable[[str], N
             if view.serving:
                 return view
             last = f"{view}" + (f"; {view.waiting_for}" if view.waiting_for else "")
-        except EnvironmentTrouble as trouble:
+        except (EnvironmentTrouble, PeerError) as trouble:
             last = str(trouble)
         if time.monotonic() > until:
             raise EnvironmentTrouble(
