@@ -58,6 +58,14 @@ async def ask(address: Address, method: str, path: str, body: bytes = b"", **hea
     return code, answer
 
 
+async def until_answered(address: Address, code: int) -> None:
+    for _ in range(1000):
+        if (await ask(address, "GET", "/health"))[0] == code:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"{address} never answered with {code}")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_load_balancer_sees_who_leads(host: str) -> None:
     async with served(host) as here:
@@ -103,10 +111,9 @@ async def test_status_and_history_through_the_client() -> None:
 async def test_every_command_reaches_the_agent() -> None:
     async with served() as here:
         command, address = here.client.command, here.address
-        assert (await command(address, "pause")).ok
-        assert here.cluster.paused
-        assert (await command(address, "resume")).ok
-        assert not here.cluster.paused
+        for name, paused in (("pause", True), ("resume", False)):
+            assert (await command(address, name)).ok
+            assert here.cluster.paused is paused
         assert (await command(address, "restart", member="n2")).message == "n2 was restarted."
         assert (await command(address, "reinit", member="n2")).ok
         assert (await command(address, "reload")).details == {"changes": []}
@@ -283,12 +290,10 @@ async def test_more_clients_than_there_is_room_for_are_turned_away() -> None:
         ]
         for _, writer in idle:
             writer.write(b"G")
-        while (await ask(here.address, "GET", "/health"))[0] != 0:
-            await asyncio.sleep(0.01)
+        await until_answered(here.address, 0)
         for _, writer in idle:
             writer.close()
-        while (await ask(here.address, "GET", "/health"))[0] != 200:
-            await asyncio.sleep(0.01)
+        await until_answered(here.address, 200)
 
 
 async def test_closing_ends_what_is_under_way() -> None:
