@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from twinstar.model.errors import TwinstarError, UsageError
 from twinstar.ports.network import Address, Network
 from twinstar.store.etcd.http import Answer, Broken, Headers, HttpConnection
-from twinstar.store.etcd.messages import Json, Trouble, trouble_in
+from twinstar.store.etcd.messages import Json, Trouble, trouble_in, trouble_of
 
 _API = "/v3"
 # etcd then ends a stream whose server has lost the majority, instead of leaving it open and silent.
@@ -76,7 +76,7 @@ class Endpoint:
         attempt = attempt or Attempt()
         token = await self._token()
         answer = await self._exchange(path, request, token, attempt)
-        if answer.status != 200 and trouble_in(answer.body).unauthenticated and token is not None:
+        if token is not None and answer.status != 200 and _trouble(answer).unauthenticated:
             answer = await self._exchange(path, request, await self._token(instead_of=token), attempt)
         if answer.status != 200:
             raise self._failure(answer)
@@ -156,16 +156,15 @@ class Endpoint:
             answer = await self._exchange("/auth/authenticate", credentials, None, Attempt())
             if answer.status == 200:
                 return str(_json_object(answer.body)["token"])
-            raise NotDone(f"{self.url} does not log {login.user} in: {trouble_in(answer.body).message}")
+            raise NotDone(f"{self.url} does not log {login.user} in: {_trouble(answer).message}")
         except (Doubtful, TwinstarError) as error:
             raise NotDone(str(error)) from error
         except (ValueError, KeyError):
             raise NotDone(f"{self.url} answers with something that is no etcd's: correct the endpoint.") from None
 
     def _failure(self, answer: Answer) -> Failed:
-        trouble = trouble_in(answer.body)
-        kind = NotDone if trouble.refused else Doubtful
-        return kind(f"{self.url}: {trouble.message or f'HTTP status {answer.status}'}")
+        trouble = _trouble(answer)
+        return (NotDone if trouble.refused else Doubtful)(f"{self.url}: {trouble.message}")
 
 
 class Stream:
@@ -196,7 +195,7 @@ class Stream:
             raise Doubtful(f"{self._url}: {error}") from error
         result = message.get("result")
         if not isinstance(result, dict):
-            raise Doubtful(f"{self._url}: {_stream_trouble(message).message}")
+            raise Doubtful(f"{self._url}: {trouble_of(message.get('error')).message}")
         if result.get("canceled"):  # its start was compacted, its leader lost, its right withdrawn: begin again
             raise Doubtful(f"{self._url}: the watch was ended: {result.get('cancel_reason', 'compacted')}")
         return result
@@ -231,5 +230,5 @@ def _json_object(body: bytes) -> Json:
     return found
 
 
-def _stream_trouble(message: Json) -> Trouble:
-    return trouble_in(json.dumps(message.get("error", message)).encode())
+def _trouble(answer: Answer) -> Trouble:
+    return trouble_in(answer.status, answer.body)

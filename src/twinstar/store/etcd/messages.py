@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 # gRPC status codes with which etcd says that it has not carried out, and will not carry out, what was asked.
 _REFUSALS = frozenset({3, 5, 7, 8, 9, 12, 16})
-_CODE_UNAUTHENTICATED = 16
+_UNAUTHENTICATED = 16
 _OLD_AUTHENTICATION = "revision of auth store is old"
 
 
@@ -24,18 +24,11 @@ _OLD_AUTHENTICATION = "revision of auth store is old"
 class Trouble:
     """etcd's own word that something went wrong."""
 
-    code: int
     message: str
-
-    @property
-    def refused(self) -> bool:
-        """Certainly not carried out. Otherwise (no leader, time-out, shutting down …) nobody knows."""
-        return self.code in _REFUSALS and self.message.startswith("etcdserver:")
-
-    @property
-    def unauthenticated(self) -> bool:
-        """A new token helps."""
-        return self.code == _CODE_UNAUTHENTICATED or _OLD_AUTHENTICATION in self.message
+    refused: bool
+    """Certainly not carried out. Otherwise (no leader, time-out, shutting down …) nobody knows."""
+    unauthenticated: bool = False
+    """A new token helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +124,30 @@ def revision_of(answer: Json) -> int:
     return int(answer.get("header", {}).get("revision", 0))
 
 
-def trouble_in(body: bytes) -> Trouble:
-    """What an answer with another status than 200 says."""
+def trouble_in(status: int, body: bytes) -> Trouble:
+    """What an answer with another HTTP status than 200 says."""
     try:
-        said = json.loads(body)
-        return Trouble(int(said.get("code", said.get("grpc_code", 2))), str(said.get("message", said)))
-    except (ValueError, AttributeError):
-        return Trouble(2, body[:200].decode(errors="replace"))
+        return trouble_of(json.loads(body))
+    except ValueError:
+        # no word of etcd's but of the HTTP server before it: what it calls the client's mistake went no further
+        said = body[:200].decode(errors="replace").strip()
+        return Trouble(_remedy(said) or f"HTTP status {status}", refused=400 <= status < 500)
+
+
+def trouble_of(said: Any) -> Trouble:
+    """What the gateway's JSON for an error says."""
+    if not isinstance(said, dict):
+        return Trouble(str(said), refused=False)
+    code, message = said.get("code", said.get("grpc_code")), str(said.get("message", said))
+    return Trouble(
+        message,
+        refused=code in _REFUSALS and message.startswith("etcdserver:"),
+        unauthenticated=code == _UNAUTHENTICATED or _OLD_AUTHENTICATION in message,
+    )
+
+
+def _remedy(said: str) -> str:
+    """Adds what to do to what etcd says of a client certificate that it would mistake for a user."""
+    if "CommonName of client" not in said:
+        return said
+    return "with passwords and --client-cert-auth etcd takes only client certificates without a common name: issue one"
