@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _SOON_MS = 10
 _OBSERVE_MS = 1_000
-_OBSERVE_SOON_MS = 20
+_OBSERVE_SOON_MS = 10
 _GOSSIP_MS = 1_000
 _SLOTS_MS = 10_000
 _PRUNE_MS = 3_600_000
@@ -60,6 +60,8 @@ class Agent:
     ) -> None:
         self.settings, self._engine, self._clock, self._randomness = settings, engine, clock, randomness
         self._wake = asyncio.Event()
+        self._attention = asyncio.Event()
+        """Look at the database now: something is under way again."""
         self.memory = Memory(settings.state_file)
         self.ledger = Ledger(store, settings.me, clock, randomness, self._wake.set)
         self.body = Body(settings.me, engine, self.memory, self.ledger, clock)
@@ -95,7 +97,13 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self.body.observe()
-                for each in (self.ledger.follow(), self._watch_engine(), self._watch_hang(), self._decide_for_ever()):
+                for each in (
+                    self.ledger.follow(),
+                    self._watch_end(),
+                    self._observe_for_ever(),
+                    self._watch_hang(),
+                    self._decide_for_ever(),
+                ):
                     tasks.create_task(each)
         finally:
             await self.lane.close()
@@ -113,7 +121,10 @@ class Agent:
             self.peers.health.woke(now)
             self._note_epoch(now)
             view = self.view(now)
+            rested = not self.plan.soon
             self.plan = decide(view)
+            if rested and self.plan.soon:
+                self._attention.set()
             self._act(view)
             self._tell(now, view)
 
@@ -315,7 +326,7 @@ class Agent:
             epoch=self.body.led if leading else view.promise,
             leading=leading,
             run=state.run,
-            stopping=self.body.stopping or state.status is EngineStatus.STOPPED and not self.body.died,
+            stopping=self.body.stopping or (state.status is EngineStatus.STOPPED and not self.body.died),
             lease_until_ms=self._lease_from_ms + register.lease_ms if leased and register else 0.0,
             register_epoch=register.epoch if register else 0,
         )
@@ -375,26 +386,31 @@ class Agent:
 
     # -- watching the database ----------------------------------------------------------------------------------------
 
-    async def _watch_engine(self) -> None:
-        """Looks at the database at a pace that fits, and notices its end at once."""
+    async def _watch_end(self) -> None:
+        """Notices the end of the running database at once."""
+        while True:
+            if self.body.state.status not in _RUNNING:
+                await self._clock.sleep_ms(_SOON_MS)
+                continue
+            await self.body.ended()
+            log.warning("the database has ended (%s)", "as asked" if self.body.stopping else "by itself")
+            self._wake.set()
+
+    async def _observe_for_ever(self) -> None:
+        """Looks at the database at a pace that fits: what the plan waits for is looked for often."""
         while True:
             pace_ms = _OBSERVE_SOON_MS if self.plan.soon or self.lane.effect is not None else _OBSERVE_MS
-            if self.body.state.status in _RUNNING and self.lane.effect is None:
-                await self._ended_within(pace_ms)
-            else:
-                await self._clock.sleep_ms(pace_ms)
-            before = self.body.state.status
+            await self._attention_within(pace_ms)
+            self._attention.clear()
             await self.body.observe()
-            if self.plan.soon or self.body.state.status is not before:
+            if self.plan.soon:
                 self._wake.set()
             self._keep_slots()
 
-    async def _ended_within(self, pace_ms: float) -> None:
+    async def _attention_within(self, pace_ms: float) -> None:
         try:
             async with self._clock.timeout_ms(pace_ms):
-                await self.body.ended()
-                log.warning("the database has ended (%s)", "as asked" if self.body.stopping else "by itself")
-                self._wake.set()
+                await self._attention.wait()
         except TimeoutError:
             pass
 

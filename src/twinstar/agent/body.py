@@ -15,8 +15,8 @@ from twinstar.engine.base import Engine, RewindResult
 from twinstar.model.effects import (
     Adopt,
     Bootstrap,
-    EngineEffect,
     Enforce,
+    EngineEffect,
     Follow,
     HandOver,
     Kill,
@@ -196,6 +196,8 @@ class Body:
         self.enforced = None
         end = await self._engine.open_names(names)
         self.enforced, self.enforced_lsn = names, end.lsn
+        # An agent that came back to its running leader, or was broken off: the epoch has begun before this position.
+        self.opening_lsn = self.opening_lsn or end.lsn
 
     async def _retag(self, names: Names) -> None:
         self._memory.lead(names.epoch, self.state.run)

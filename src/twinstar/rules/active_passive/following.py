@@ -37,6 +37,9 @@ def following(view: View, register: Register) -> Plan:
 def _copy(view: View, register: Register) -> tuple[EngineEffect | None, State, str]:
     """What this member's own copy needs."""
     engine, leader = view.engine, register.leader
+    under_way = view.running_effect
+    if isinstance(under_way, Follow | Rebuild) and under_way.upstream == upstream(view, register):
+        return under_way, State.REBUILDING if engine.status in NO_COPY else State.CATCHING_UP, f"joining {leader}"
     if engine.status is EngineStatus.PRIMARY:
         return Stop(), State.STOPPING, f"{leader} leads epoch {register.epoch}"
     if register.paused and engine.status is not EngineStatus.STANDBY:

@@ -28,6 +28,8 @@ def leading(view: View, register: Register) -> Plan:
     status = view.engine.status
     if status is EngineStatus.PRIMARY:
         return _primary(view, register)
+    if isinstance(view.running_effect, HandOver) and view.running_effect.epoch == register.epoch:
+        return Plan(engine=view.running_effect, state=State.STOPPING, note="Handing over.", soon=True)
     if view.handing_over and (plan := _handed_over(view, register)) is not None:
         return plan
     if register.paused and status is not EngineStatus.STANDBY:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinstar.model.effects import Plan, State, Stop
 from twinstar.model.engine import EngineStatus
+from twinstar.model.register import Phase
 from twinstar.model.view import View
 from twinstar.rules.active_passive.local import NO_COPY
 
@@ -23,6 +24,8 @@ def refusal(view: View) -> Plan | None:
             note=f"The data directory is another cluster's (system identifier {mine}, the register has "
             f"{register.system_identifier}): move it away, then run `twinstar reinit {view.me}`.",
         )
+    if register.phase is Phase.BOOTSTRAPPING:
+        return None
     timeline = view.engine.position.timeline if view.engine.position else 0
     allowed = register.epoch + 1 if _may_be_ahead(view) else register.epoch
     if max(view.promise - (allowed - register.epoch), timeline) > register.epoch:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from twinstar.model.effects import ChangeRegister, EngineEffect, Enforce, HandOver, Plan, Reason, State
+from twinstar.model.effects import (
+    Adopt,
+    ChangeRegister,
+    Enforce,
+    EngineEffect,
+    HandOver,
+    Plan,
+    PromoteFor,
+    Reason,
+    Retag,
+    State,
+)
 from twinstar.model.engine import Attachment, Names
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
@@ -13,6 +24,9 @@ from twinstar.rules.durability import Quorum, Where, desired, next_step, of_regi
 _NEAR_BYTES = 16 * 1024 * 1024
 """A standby within this distance of the log's end has arrived and may become a voter."""
 
+_BEGINNING = (Adopt, PromoteFor, Retag, Enforce)
+"""Effects that end by setting who must confirm: another is begun only after them."""
+
 
 def steady(view: View, register: Register) -> Plan:
     opened = register.epoch if is_open(view, register) else 0
@@ -20,7 +34,7 @@ def steady(view: View, register: Register) -> Plan:
     if register.durability is Durability.ASYNC:
         renewed, stop = holding(view, register)
         effect: EngineEffect | None = stop or hand_over or _enforced(view, register)
-        change = cleared or renewed
+        change = cleared or renewed or _arrived(view, register)
     else:
         effect, change = _voters(view, register)
         effect, change = hand_over or effect, cleared or change
@@ -54,6 +68,8 @@ def is_open(view: View, register: Register) -> bool:
 
 def _voters(view: View, register: Register) -> tuple[EngineEffect | None, ChangeRegister | None]:
     """The next legal step towards the voters and the number of confirmations that fit who is there."""
+    if isinstance(view.running_effect, _BEGINNING):
+        return view.running_effect, None
     if view.changing:
         return None, None
     if not view.settled:
@@ -72,6 +88,16 @@ def _voters(view: View, register: Register) -> tuple[EngineEffect | None, Change
         return Enforce(Names(register.epoch, step.to.voters, step.to.required)), None
     changed = register.but(copies=step.to.voters | {view.me}, required=step.to.required, reason=Reason.VOTERS.value)
     return None, ChangeRegister(changed, view.revision, Reason.VOTERS, _describe(register, step.to))
+
+
+def _arrived(view: View, register: Register) -> ChangeRegister | None:
+    """`async`: who is attached is a copy. Nothing rests on it but what people are shown."""
+    known = set(view.settings.members) - view.settings.nofailover
+    copies = register.copies | (known & attached(view, register).keys())
+    if copies == register.copies or view.changing:
+        return None
+    changed = register.but(copies=copies, reason=Reason.VOTERS.value)
+    return ChangeRegister(changed, view.revision, Reason.VOTERS, f"attached: {', '.join(sorted(copies))}")
 
 
 def _goal(view: View, register: Register) -> Quorum:
@@ -101,7 +127,8 @@ def _describe(register: Register, to: Quorum) -> str:
 
 
 def _enforced(view: View, register: Register) -> EngineEffect | None:
-    return Enforce(names_for(view, register)) if view.enforced is None else None
+    under_way = isinstance(view.running_effect, _BEGINNING)
+    return Enforce(names_for(view, register)) if view.enforced is None and not under_way else None
 
 
 def _switchover(view: View, register: Register) -> tuple[EngineEffect | None, ChangeRegister | None]:
