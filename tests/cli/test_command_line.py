@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.cli.local import Folder
+from twinstar.config.load import load
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,12 @@ def test_engine_exec_becomes_the_program_and_uses_the_order_up(folder: Folder) -
     assert not launch.exists()
 
 
-def test_guard_settings_are_what_a_guard_reads(folder: Folder, tmp_path: Path) -> None:
-    from twinstar.guard.settings import GuardSettings
-
+def test_guard_becomes_the_guard_of_its_node(folder: Folder) -> None:
+    """It ends by itself at once, since it is given a port that is taken: its settings were read."""
     assert folder.run("init").returncode == 0
-    done = folder.run("guard-settings", "--node", "n2", "--output", str(tmp_path / "guard.json"))
-    assert done.returncode == 0, done.stderr
-    assert GuardSettings.from_json((tmp_path / "guard.json").read_text()).member == "n2"
+    own = load(folder.path / "twinstar.yaml").nodes[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((own.host, own.guard_port))
+        done = folder.run("guard", "--node", "n2", timeout=30)
+    assert done.returncode == 1
+    assert str(own.guard_port) in done.stderr

@@ -16,6 +16,13 @@ def become_module(module: str, *arguments: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
 
 
+def in_memory(text: str) -> str:
+    """The path of a file that has no place on disk and goes when the program that is started here ends."""
+    descriptor = os.memfd_create("twinstar", 0)  # No close-on-exec: it is for whom this process becomes.
+    os.write(descriptor, text.encode())
+    return f"/proc/self/fd/{descriptor}"
+
+
 def become_launched(launch: Path) -> NoReturn:
     """Runs what the launch file names: ``argv`` and, over this environment, ``environment``. Raises TwinstarError.
 

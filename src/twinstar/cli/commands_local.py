@@ -1,4 +1,4 @@
-"""Commands for processes on this machine: up, down, start, agent, router, and two that systemd units call."""
+"""Commands for processes on this machine: up, down, start, agent, guard, router, engine-exec."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from twinstar.cli.output import ConfigOption, JsonOption, print_json, print_line
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for function in (up, down, start, agent, router):
+    for function in (up, down, start, agent, guard, router):
         app.command()(function)
     app.command("engine-exec", hidden=True)(engine_exec)
-    app.command("guard-settings", hidden=True)(guard_settings)
 
 
 def up(
@@ -78,6 +77,19 @@ def agent(
     become_module("twinstar.agent", "--config", str(find_config(config)), "--node", node)
 
 
+def guard(
+    node: Annotated[str, typer.Option(help="This machine's name in the configuration.")],
+    config: ConfigOption = None,
+) -> None:
+    """Run a node's guard in the foreground."""
+    from twinstar.cli.become import become_module, in_memory
+    from twinstar.cli.local_files import find_config
+    from twinstar.config.derive import guard_settings
+    from twinstar.config.load import load
+
+    become_module("twinstar.guard", in_memory(guard_settings(load(find_config(config)), node)))
+
+
 def router(config: ConfigOption = None) -> None:
     """Run a router in the foreground."""
     from twinstar.cli.become import become_module
@@ -93,21 +105,3 @@ def engine_exec(
     from twinstar.cli.become import become_launched
 
     become_launched(launch)
-
-
-def guard_settings(
-    node: Annotated[str, typer.Option(help="This machine's name in the configuration.")],
-    output: Annotated[Path, typer.Option(help="The file to write.")],
-    config: ConfigOption = None,
-) -> None:
-    """Write what a node's guard is started with; for systemd."""
-    from twinstar.cli.local_files import find_config
-    from twinstar.config import derive
-    from twinstar.config.load import load
-    from twinstar.model.errors import EnvironmentTrouble
-
-    text = derive.guard_settings(load(find_config(config)), node)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as trouble:
-        raise EnvironmentTrouble(f"{output} cannot be written ({trouble.strerror}): name another file.") from None
