@@ -14,7 +14,7 @@ import pytest
 from twinstar.engine.base import Engine
 from twinstar.model.engine import BLOCKED, EngineState, EngineStatus, Names, Upstream
 from twinstar.model.errors import EngineError
-from twinstar.model.position import Position
+from twinstar.ports.clock import SystemClock
 
 SHORT_MS = 400.0
 """How long a commit is watched that must not return."""
@@ -60,8 +60,9 @@ def quiet(_: str) -> None:
 
 async def until_status(engine: Engine, *wanted: EngineStatus) -> EngineState:
     """What is inspected as soon as the status is one of these. Bounded by the test's own time."""
+    clock = SystemClock()
     while (state := await engine.inspect()).status not in wanted:
-        await asyncio.sleep(0.005)
+        await clock.sleep_ms(5)
     return state
 
 
@@ -229,7 +230,7 @@ class Together:
         assert began.timeline == 2
         assert await bench.rows("b") >= 1
         await standby.keep_slots(frozenset({"a", "b"}))
-        await self._rejoin(bench, "a", Position(1, 0), "b", epoch=2)
+        await self._rejoin(bench, "a", "b", epoch=2)
         assert await bench.commit("b", LONG_MS)
 
     async def test_names_for_nobody_let_commits_return_at_once(self, bench: Bench) -> None:
@@ -250,7 +251,7 @@ class Together:
         await engine.follow(upstream)
         return engine
 
-    async def _rejoin(self, bench: Bench, member: str, _: Position, leader: str, epoch: int) -> None:
+    async def _rejoin(self, bench: Bench, member: str, leader: str, epoch: int) -> None:
         engine, upstream = bench.engine(member), bench.upstream(leader, epoch)
         await engine.start()
         held = await engine.seal()

@@ -7,20 +7,23 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import psycopg
-from tests.engine.postgresql.lab import installed
 
+from tests.engine.postgresql.lab import installed
 from twinstar.engine.base import Engine
+from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.binaries import find_binaries, reachable_copy
 from twinstar.engine.postgresql.connections import DroppingConnection, connect, local_parameters
 from twinstar.engine.postgresql.engine import PostgresqlEngine
+from twinstar.engine.postgresql.process_control import start_new_primary
 from twinstar.engine.postgresql.server import Server
 from twinstar.engine.postgresql.settings import (
     AGENT_ROLE,
@@ -59,8 +62,9 @@ def free_ports(count: int) -> Iterator[list[int]]:
 
 
 class PostgresqlBench:
-    def __init__(self, settings: dict[str, Settings]) -> None:
+    def __init__(self, settings: dict[str, Settings], template: Path | None = None) -> None:
         self.settings = settings
+        self._template = template
         self.clock = SystemClock()
         self.processes = SystemProcesses(self.clock)
         self._engines: dict[str, PostgresqlEngine] = {}
@@ -75,6 +79,21 @@ class PostgresqlBench:
 
     def server(self, member: str) -> Server:
         return self.real(member).server
+
+    async def given_primary(self, member: str) -> Engine:
+        """As `new_primary` makes one, but from a copy: for tests that are not about making it."""
+        server = self.server(member)
+        assert self._template
+        files.prepare_directories(server.paths, server.settings.account)
+        copy = ["cp", "-a", f"{self._template}/.", str(server.paths.data)]
+        await asyncio.to_thread(lambda: subprocess.run(copy, check=True))
+        await start_new_primary(server)
+        return self.engine(member)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Waits for something that comes by itself; the test's own time bounds it."""
+        while not await condition():
+            await self.clock.sleep_ms(5)
 
     async def agent_restarts(self, member: str) -> PostgresqlEngine:
         """Another process would know nothing of what this one had in memory."""
@@ -143,7 +162,16 @@ class PostgresqlBench:
 
 
 @asynccontextmanager
-async def postgresql_bench(version: str) -> AsyncIterator[PostgresqlBench]:
+async def template(version: str) -> AsyncIterator[Path]:
+    """The data directory of a new database that was stopped in order."""
+    async with postgresql_bench(version) as bench:
+        await bench.engine("a").bootstrap("template", lambda _: None)
+        assert await bench.engine("a").stop(20_000)
+        yield bench.settings["a"].paths.data
+
+
+@asynccontextmanager
+async def postgresql_bench(version: str, template: Path | None = None) -> AsyncIterator[PostgresqlBench]:
     """Three members of one version in a directory of their own; nothing of them is left afterwards."""
     processes = SystemProcesses(SystemClock())
     user = await engine_user(processes)
@@ -168,7 +196,7 @@ async def postgresql_bench(version: str) -> AsyncIterator[PostgresqlBench]:
         )
         for name in MEMBERS
     }
-    bench = PostgresqlBench(settings)
+    bench = PostgresqlBench(settings, template)
     try:
         yield bench
     finally:

@@ -7,14 +7,15 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
-from tests.engine.conformance import LONG_MS, SHORT_MS, Alone, new_primary, quiet, until_status
-from tests.engine.postgresql.bench import PASSWORDS, PostgresqlBench, postgresql_bench, versions
 
+from tests.engine.conformance import LONG_MS, SHORT_MS, Alone, quiet, until_status
+from tests.engine.postgresql.bench import PASSWORDS, PostgresqlBench, postgresql_bench, template, versions
 from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.configuration import RestartStep, refused_parameters, restart_order
 from twinstar.engine.postgresql.own_conf import assignment, parse_assignments
@@ -23,22 +24,56 @@ from twinstar.engine.postgresql.standby_names import names_settings, parse_names
 from twinstar.model.engine import BLOCKED, EngineStatus, Names
 from twinstar.model.errors import EngineError
 
+VERSIONS = [pytest.param(version) for version in versions()]
+NONE = pytest.param("", marks=pytest.mark.skip("no PostgreSQL is installed"))
 
-@pytest.fixture(params=versions() or [pytest.param("", marks=pytest.mark.skip("no PostgreSQL is installed"))])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[PostgresqlBench]:
-    async with postgresql_bench(request.param) as made:
-        yield made
+
+@pytest.fixture(scope="module", params=VERSIONS or [NONE])
+def made(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
+    """A version, and a database of it to copy."""
+    version: str = request.param
+    with asyncio.Runner() as runner:
+        making = template(version)
+        path = runner.run(making.__aenter__())
+        try:
+            yield version, path
+        finally:
+            runner.run(making.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def bench(made: tuple[str, Path]) -> AsyncIterator[PostgresqlBench]:
+    async with postgresql_bench(*made) as prepared:
+        yield prepared
 
 
 class TestConformance(Alone):
     """The suite for all engines."""
 
 
+async def said(fact: bool) -> bool:
+    return fact
+
+
+async def inspected(bench: PostgresqlBench, **wanted: object) -> bool:
+    state = await bench.engine("a").inspect()
+    return all(getattr(state, name) == value for name, value in wanted.items())
+
+
+async def shows(bench: PostgresqlBench, setting: str, wanted: str) -> None:
+    """Waits until a new session sees this value."""
+
+    async def seen() -> bool:
+        return await bench.server("a").query_fresh(f"SHOW {setting}", LONG_MS) == [(wanted,)]
+
+    await bench.until(seen)
+
+
 # -- what is in the way of a start ------------------------------------------------------------------------------------
 
 
 async def standby(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     assert await bench.engine("a").stop(LONG_MS)
     await bench.engine("a").start()
 
@@ -125,7 +160,7 @@ async def test_less_than_the_log_asks_for_does_not_keep_a_standby_from_starting(
 
 
 async def test_the_database_outlives_its_agent_and_is_found_again(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     before = await bench.engine("a").inspect()
     bench.processes = type(bench.processes)(bench.clock)
     after = await (await bench.agent_restarts("a")).inspect()
@@ -136,14 +171,14 @@ async def test_the_database_outlives_its_agent_and_is_found_again(bench: Postgre
 
 async def test_remains_are_told_from_a_dead_database(bench: PostgresqlBench) -> None:
     """A backend that is stopped does not notice that its postmaster is gone."""
-    await new_primary(bench)
+    await bench.given_primary("a")
     async with bench.session("a") as connection:
         backend = connection.info.backend_pid
         os.kill(backend, signal.SIGSTOP)
         await bench.crash("a")
         await bench.engine("a").ended()
-        while len(bench.processes.of_directory(bench.settings["a"].paths.data)) > 1:
-            await asyncio.sleep(0.005)
+        data = bench.settings["a"].paths.data
+        await bench.until(lambda: said(len(bench.processes.of_directory(data)) == 1))
         assert (await bench.engine("a").inspect()).status is EngineStatus.REMAINS
         await bench.engine("a").kill()
     assert (await bench.engine("a").inspect()).status is EngineStatus.STOPPED
@@ -151,7 +186,7 @@ async def test_remains_are_told_from_a_dead_database(bench: PostgresqlBench) -> 
 
 async def test_a_killed_backend_ends_the_database(bench: PostgresqlBench) -> None:
     """No restart in place, which would show commits that were still waiting and begin no epoch."""
-    await new_primary(bench)
+    await bench.given_primary("a")
     async with bench.session("a") as connection:
         ended = asyncio.create_task(bench.engine("a").ended())
         os.kill(connection.info.backend_pid, signal.SIGKILL)
@@ -160,7 +195,7 @@ async def test_a_killed_backend_ends_the_database(bench: PostgresqlBench) -> Non
 
 
 async def test_nothing_but_the_configuration_file_is_on_the_command_line(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     pid = bench.server("a").postmaster()
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:-1]
     paths = bench.settings["a"].paths
@@ -169,55 +204,47 @@ async def test_nothing_but_the_configuration_file_is_on_the_command_line(bench: 
 
 async def test_a_used_up_max_connections_is_no_hang(bench: PostgresqlBench) -> None:
     bench.change("a", parameters={"shared_buffers": "16MB", "max_connections": "8"})
-    await new_primary(bench)
-    sessions = []
-    try:
+    await bench.given_primary("a")
+    async with AsyncExitStack() as held:
         with pytest.raises(psycopg.OperationalError):
-            for _ in range(20):
-                sessions.append(bench.session("a"))
-                await sessions[-1].__aenter__()
+            await repeat(20, lambda: held.enter_async_context(bench.session("a")))
         assert await bench.engine("a").answers(LONG_MS)
         assert (await bench.engine("a").inspect()).position is not None
-    finally:
-        for session in sessions[:-1]:
-            await session.__aexit__(None, None, None)
 
 
 async def test_a_used_up_room_for_senders_is_no_hang(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
-    server = bench.server("a")
-    held = []
-    try:
+    await bench.given_primary("a")
+    upstream = bench.upstream("a", 1)
+    async with AsyncExitStack() as held:
         with pytest.raises(EngineError, match="max_wal_senders"):
-            for _ in range(50):
-                held.append(server.remote(bench.upstream("a", 1)))
-                await held[-1].__aenter__()
+            await repeat(50, lambda: held.enter_async_context(bench.server("a").remote(upstream)))
         assert await bench.engine("a").answers(LONG_MS)
-    finally:
-        for connection in held[:-1]:
-            await connection.__aexit__(None, None, None)
+
+
+async def repeat(times: int, step: Callable[[], Awaitable[object]]) -> None:
+    for _ in range(times):
+        await step()
 
 
 # -- questions --------------------------------------------------------------------------------------------------------
 
 
 async def test_replication_commands_and_sql_on_one_connection_that_comes_back(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     server = bench.server("a")
     ((identifier, timeline, _, _),) = await server.query("IDENTIFY_SYSTEM")
     assert (identifier, timeline) == ((await bench.engine("a").inspect()).system_identifier, 1)
     ((first, user),) = await server.query("SELECT pg_backend_pid(), current_user::text")
     assert user == AGENT_ROLE
     os.kill(first, signal.SIGTERM)
-    while bench.processes.run_id(first):
-        await asyncio.sleep(0.005)
+    await bench.until(lambda: said(bench.processes.run_id(first) is None))
     ((second,),) = await server.query("SELECT pg_backend_pid()")
     assert second != first
 
 
 async def test_a_question_given_up_is_dropped_and_not_cancelled(bench: PostgresqlBench) -> None:
     """A cancelled commit wait answers success and shows the row; a closed socket leaves the commit waiting."""
-    await new_primary(bench)
+    await bench.given_primary("a")
     server = bench.server("a")
     ((pid,),) = await server.query("SELECT pg_backend_pid()")
     write = "SELECT pg_logical_emit_message(true, 'test', 'x')"
@@ -232,8 +259,7 @@ async def test_settings_survive_and_take_effect_on_reload(bench: PostgresqlBench
     server = bench.server("a")
     server.write_settings({"primary_conninfo": "host='it''s' port=1", "twinstar.upstream": "b@7"})
     assert server.reload_signal()
-    while (await server.query_fresh("SHOW primary_conninfo", LONG_MS)) != [("host='it''s' port=1",)]:
-        await asyncio.sleep(0.005)
+    await shows(bench, "primary_conninfo", "host='it''s' port=1")
     assert (await bench.engine("a").inspect()).upstream == ("b", 7)
     server.write_settings({"primary_conninfo": None, "twinstar.upstream": None})
     assert (await bench.engine("a").inspect()).upstream is None
@@ -243,22 +269,20 @@ async def test_settings_survive_and_take_effect_on_reload(bench: PostgresqlBench
 
 
 async def test_drift_is_seen_and_reload_takes_it_away(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     assert (await bench.engine("a").inspect()).drift == ()
     with (bench.settings["a"].paths.data / "postgresql.auto.conf").open("a") as file:
         file.write("synchronous_standby_names = ''\n")
     assert (await bench.engine("a").inspect()).drift == ("synchronous_standby_names",)
     await bench.engine("a").reload({"work_mem": "6MB"})
-    while (await bench.engine("a").inspect()).drift:
-        await asyncio.sleep(0.005)
-    shown = await bench.server("a").query_fresh("SELECT current_setting('work_mem')", LONG_MS)
-    assert shown == [("6MB",)]
+    await bench.until(lambda: inspected(bench, drift=()))
+    await shows(bench, "work_mem", "6MB")
     assert not await bench.commit("a", SHORT_MS)
 
 
 async def test_reload_takes_over_all_or_nothing(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
-    engine, server = bench.engine("a"), bench.server("a")
+    await bench.given_primary("a")
+    engine = bench.engine("a")
     for wrong, word in (
         ({"work_mem": "6MB", "shared_buffers": "much"}, "shared_buffers"),
         ({"work_mem": "6MB", "nosuch_setting": "1"}, "nosuch_setting"),
@@ -267,9 +291,8 @@ async def test_reload_takes_over_all_or_nothing(bench: PostgresqlBench) -> None:
         with pytest.raises(EngineError, match=word):
             await engine.reload(wrong)
     await engine.reload({"work_mem": "7MB", "max_connections": "120"})
-    while (await engine.inspect()).restart_pending != ("max_connections", "shared_buffers"):
-        await asyncio.sleep(0.005)
-    assert await server.query_fresh("SHOW work_mem", LONG_MS) == [("7MB",)]
+    await bench.until(lambda: inspected(bench, restart_pending=("max_connections", "shared_buffers")))
+    await shows(bench, "work_mem", "7MB")
 
 
 # -- who may connect --------------------------------------------------------------------------------------------------
@@ -296,7 +319,7 @@ def tcp(bench: PostgresqlBench, user: str, password: str | None, database: str =
 
 
 async def test_who_may_connect_over_tcp(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     for role, database in ((REPLICATION_ROLE, "postgres"), (REWIND_ROLE, "postgres"), (ROUTER_ROLE, "postgres")):
         more = {"replication": "database"} if role == REPLICATION_ROLE else {}
         assert tcp(bench, role, PASSWORDS[role], database, **more) == role
@@ -315,7 +338,7 @@ async def test_who_may_connect_over_tcp(bench: PostgresqlBench) -> None:
 
 async def test_no_line_of_the_users_opens_our_roles(bench: PostgresqlBench) -> None:
     bench.change("a", hba=("host all all all trust", "host replication all all trust"))
-    await new_primary(bench)
+    await bench.given_primary("a")
     for role in (AGENT_ROLE, REPLICATION_ROLE, REWIND_ROLE, ROUTER_ROLE):
         with pytest.raises(psycopg.OperationalError):
             tcp(bench, role, None, "app")
@@ -323,7 +346,7 @@ async def test_no_line_of_the_users_opens_our_roles(bench: PostgresqlBench) -> N
 
 async def test_no_password_is_written_anywhere_but_the_password_file(bench: PostgresqlBench) -> None:
     bench.change("a", parameters={"shared_buffers": "16MB", "log_statement": "all"})
-    await new_primary(bench)
+    await bench.given_primary("a")
     root = bench.settings["a"].directory
     for path in root.rglob("*"):
         if path.is_file():
@@ -339,7 +362,7 @@ async def test_no_password_is_written_anywhere_but_the_password_file(bench: Post
 
 
 async def test_roles_have_what_they_need_and_no_more(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     async with bench.session("a") as connection:
         cursor = await connection.execute("SELECT rolname FROM pg_roles WHERE rolsuper AND rolname <> 'postgres'")
         assert await cursor.fetchall() == []
@@ -353,7 +376,7 @@ async def test_roles_have_what_they_need_and_no_more(bench: PostgresqlBench) -> 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the database as somebody else")
 async def test_the_databases_user_owns_nothing_that_root_writes_through(bench: PostgresqlBench) -> None:
-    await new_primary(bench)
+    await bench.given_primary("a")
     paths = bench.settings["a"].paths
     assert {path.stat().st_uid for path in (paths.root, paths.conf, paths.log, paths.state)} == {0}
     assert 0 not in {path.stat().st_uid for path in (paths.data, paths.run, paths.forks)}
