@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ def init(
                 preset=preset,
                 policy=policy,
                 host=host,
+                directory=_data(cluster, file),
                 secrets=Path("secrets"),
                 bin_dir=bin_dir and bin_dir.absolute(),
                 insecure=insecure,
@@ -117,6 +119,11 @@ def complete(config: Config, done: Done) -> None:
     done.written += [str(path) for path in certificates]
     if not certificates:
         done.kept.append(f"{config.tls.authority.parent}/ (all certificates)")
+
+
+def _data(cluster: str, file: Path) -> Path:
+    """Where a cluster on this machine has its data: two files that name their clusters alike must not share it."""
+    return data_home(f"{cluster}-{hashlib.sha256(bytes(file.absolute())).hexdigest()[:6]}")
 
 
 def _machines(

@@ -26,6 +26,7 @@ OWN_PARAMETERS: dict[str, str] = {
     "wal_retrieve_retry_interval": "set `preset` instead",
     "wal_sender_timeout": "set `preset` instead",
     "wal_receiver_timeout": "set `preset` instead",
+    "allow_alter_system": "Twinstar changes some settings with it",
     # Whom to follow.
     "primary_conninfo": _REPLICATION,
     "primary_slot_name": _REPLICATION,
