@@ -10,7 +10,7 @@ Scale = Callable[[float], float]
 """From milliseconds since the run's begin to a horizontal place."""
 
 _WIDTH, _HEIGHT = 900.0, 150.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 18.0, 26.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68.0, 10.0, 18.0, 26.0
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d7dce3; --bar: #2f6fb2; --paper: #fff;
@@ -23,7 +23,7 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.05rem; margin:
 p { margin: .3rem 0; color: var(--soft); } .verdict { font-weight: 600; color: var(--good); }
 .verdict.bad { color: var(--fault); }
 table { border-collapse: collapse; margin: 1rem 0; } .scroll { overflow-x: auto; }
-th, td { text-align: right; padding: .3rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: .3rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 svg { width: 100%; height: auto; display: block; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 .bar { fill: var(--bar); } .axis { stroke: var(--line); } .outage { fill: var(--outage); opacity: .16; }
