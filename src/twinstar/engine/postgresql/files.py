@@ -60,6 +60,12 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def own(path: Path, account: Account | None) -> None:
+    """Gives a file or directory to the database's user (only root can)."""
+    if account and os.geteuid() == 0:
+        os.chown(path, account.uid, account.gid)
+
+
 def make_directory(path: Path, account: Account | None, *, ours: bool = False) -> None:
     """Makes a directory that the database's user owns (`ours`: may only enter and read), if it is missing."""
     path.mkdir(mode=0o700, exist_ok=True)
