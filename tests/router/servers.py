@@ -59,7 +59,8 @@ class Database:
     def _all_settings(self) -> dict[str, object]:
         own = {"port": self.port, "listen_addresses": "127.0.0.1", "cluster_name": self.name}
         spare = {"fsync": "off", "max_connections": 700, "shared_buffers": "32MB", "unix_socket_directories": self.root}
-        return {**own, **spare, **self.settings}
+        # A server notices only by this that the client of a statement at work is gone.
+        return {**own, **spare, "client_connection_check_interval": "100ms", **self.settings}
 
     def write(self, path: str, text: str | bytes) -> None:
         file = self.data / path

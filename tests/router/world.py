@@ -45,9 +45,8 @@ class Agents:
 
     def __init__(self, ports: dict[str, int]) -> None:
         self._sockets = {name: self._open(port) for name, port in ports.items()}
-        boot = time.time_ns() // 1_000_000
-        self._senders = {name: Sender(CLUSTER, KEY.encode(), name, Part.AGENT, boot) for name in ports}
-        self._inbox = Inbox(CLUSTER, KEY.encode())
+        self._boot = time.time_ns() // 1_000_000
+        self.key = KEY.encode()
         self._routers: dict[str, tuple[str, int]] = {}
         self._serving: Serving | None = None
         self._lock = threading.Lock()
@@ -82,7 +81,9 @@ class Agents:
 
     def _send(self, member: str, message: Message) -> None:
         if member in self._routers and not self.silent:
-            self._sockets[member].sendto(self._senders[member].pack(message), self._routers[member])
+            self._boot += 1  # as if each were sent by an agent just started
+            sender = Sender(CLUSTER, self.key, member, Part.AGENT, self._boot)
+            self._sockets[member].sendto(sender.pack(message), self._routers[member])
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -104,7 +105,9 @@ class Agents:
 
 
 class World:
-    def __init__(self, folder: Path, databases: Sequence[Database], command: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, databases: Sequence[Database], command: Sequence[str], max_sessions: int = 1_000
+    ) -> None:
         ports = find_free_ports("127.0.0.1", 16)
         self.databases = {database.name: database for database in databases}
         self.write_port, self.read_port, self._notice_port, self._status_port = ports[:4]
@@ -115,6 +118,7 @@ class World:
         self._command = [*command, str(self.config)]
         self.router: subprocess.Popen[bytes] | None = None
         self.epoch = 0
+        self._max_sessions = max_sessions
         self._write_files()
         self._store = self._run("twinstar.store.embedded", "--socket", str(folder / "s"), "--file", str(folder / "db"))
         assert self._store.stdout is not None
@@ -154,7 +158,9 @@ class World:
     # The router:
 
     def start(self) -> None:
-        self.router = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=self._log("router"), env=environment())
+        self.router = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=self._log("router"), env=environment()
+        )
         until(self._answers, "the router answers")
 
     def status(self) -> dict[str, Any]:
@@ -185,7 +191,7 @@ class World:
 
     def _answers(self) -> bool:
         assert self.router is not None
-        assert self.router.poll() is None, (self.folder / "router.log").read_text()
+        assert self.router.poll() is None, self.log("router")
         try:
             self.status()
         except OSError:
@@ -194,15 +200,24 @@ class World:
 
     def _run(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stderr=self._log("store"), env=environment()
+            [sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=self._log("store"),
+            env=environment(),
         )
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
 
     def _log(self, name: str) -> int:
         return os.open(self.folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def _register(self, phase: Phase, epoch: int, leader: str) -> None:
         register = Register(epoch, phase, leader, frozenset(MEMBERS), 1, Durability.QUORUM, nonce=f"{epoch}{phase}")
-        asyncio.run(_put(self.folder / "s", register))
+        self.write_register(register.encode())
+
+    def write_register(self, value: bytes) -> None:
+        asyncio.run(_put(self.folder / "s", value))
 
     def _write_files(self) -> None:
         secrets = self.folder / "secrets"
@@ -223,6 +238,7 @@ class World:
                 "notice_port": self._notice_port,
                 "status_port": self._status_port,
                 "max_hold_ms": MAX_HOLD_MS,
+                "max_sessions": self._max_sessions,
             },
         }
 
@@ -243,20 +259,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(source)}
 
 
-async def _put(path: Path, register: Register) -> None:
+async def _put(path: Path, value: bytes) -> None:
     store = EmbeddedStore(path, CLUSTER, SystemClock(), SystemNetwork())
     try:
         found = await store.read("register")
-        outcome = await store.compare_and_set("register", register.encode(), found.revision if found else ABSENT)
+        outcome = await store.compare_and_set("register", value, found.revision if found else ABSENT)
         assert isinstance(outcome, Applied)
     finally:
         await store.close()
 
 
 @contextmanager
-def world(folder: Path, databases: Sequence[Database], command: Sequence[str]) -> Iterator[World]:
+def world(
+    folder: Path, databases: Sequence[Database], command: Sequence[str], max_sessions: int = 1_000
+) -> Iterator[World]:
     """A store, agents and a running router in front of the databases."""
-    made = World(folder, databases, command)
+    made = World(folder, databases, command, max_sessions)
     try:
         made.start()
         yield made

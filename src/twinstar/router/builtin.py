@@ -97,7 +97,7 @@ class BuiltinRouter:
     # What the opening of a session asks (`Desk`):
 
     def is_full(self) -> bool:
-        return sum(len(endpoint.sessions) for endpoint in self._endpoints.values()) > self._max_sessions
+        return self._number > self._max_sessions
 
     def choose(self, session: Session, avoided: set[str], *, encrypted: bool) -> Target | None:
         member = self._endpoints[session.role].choose(self._route, avoided, session, encrypted=encrypted)
@@ -131,6 +131,10 @@ class BuiltinRouter:
 
     # The lives of sessions:
 
+    @property
+    def _number(self) -> int:
+        return sum(len(endpoint.sessions) for endpoint in self._endpoints.values())
+
     def _sessions(self) -> list[Session]:
         return [session for endpoint in self._endpoints.values() for session in endpoint.sessions]
 
@@ -139,7 +143,7 @@ class BuiltinRouter:
 
     def session_began(self, session: Session) -> None:
         self._endpoints[session.role].sessions.add(session)
-        if len(self._openings) > self._max_sessions + SURPLUS:
+        if self._number > self._max_sessions + SURPLUS:
             session.client.abort()
             return
         opening = asyncio.get_running_loop().create_task(Opening(session, self).run())
@@ -154,7 +158,7 @@ class BuiltinRouter:
             _log.error("a session could not be opened: please report this", exc_info=error)
             session.client.abort()
         else:
-            self._counts.refused += not opening.result()
+            self._counts.refused += opening.result()
 
     def session_joined(self, session: Session) -> None:
         self._endpoints[session.role].joined(session)

@@ -84,18 +84,16 @@ class Opening:
         self._avoided: set[str] = set()
 
     async def run(self) -> bool:
-        """Whether the client was let through, or had only come to cancel. It is for the caller to cancel this when the
-        client goes away.
-        """
+        """Whether the client was refused. It is for the caller to cancel this when the client goes away."""
         with suppress(TimeoutError, ConnectionError):  # of the client: it said nothing, or is gone
             while True:
                 first = await self._first_message()
                 try:
                     if await self._step(first):
-                        return True
+                        return False
                 except Refused as refused:
                     await self._refuse(first, refused)
-                    return False
+                    return True
         self._client.abort()
         return False
 
@@ -144,7 +142,8 @@ class Opening:
                     server.transport.write(question.data)
                     with suppress(ConnectionError):
                         await server.more()
-                        if sqlstate_of(server.kept) != CANNOT_CONNECT_NOW:
+                        still_its_own = self._session.server is server  # no newer epoch has begun since it answered
+                        if still_its_own and sqlstate_of(server.kept) != CANNOT_CONNECT_NOW:
                             return server
                     await self._try_another()
         except TimeoutError:

@@ -43,7 +43,7 @@ class Session:
     def __init__(self, role: Role, owner: Owner) -> None:
         self._owner = owner
         self.role = role
-        self.client = Stream(self._client_made, self._client_lost, passes_end=True)
+        self.client = Stream(self._client_made, self._side_lost, passes_end=True)
         self.server: Stream | None = None
         self.target: Target | None = None
         self.conversation: Conversation | None = None
@@ -65,6 +65,7 @@ class Session:
         self.conversation = conversation
         self.joined = True
         self._owner.session_joined(self)
+        server.lost = self._side_lost
         server.join(self.client, conversation.from_server if conversation else None)
         self.client.join(server, conversation.from_client if conversation else None)
 
@@ -105,8 +106,13 @@ class Session:
     def _client_made(self) -> None:
         self._owner.session_began(self)
 
-    def _client_lost(self) -> None:
-        if self.server is not None and not self.joined:
+    def _side_lost(self) -> None:
+        """A joined session is over when both sides are: what a client said last may still be on its way to a server,
+        and must not get there once the epoch is over.
+        """
+        if self.joined and self.server is not None and not (self.client.ended and self.server.ended):
+            return
+        if self.server is not None:
             self.server.abort()
         self._owner.session_over(self)
 

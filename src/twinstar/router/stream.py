@@ -19,7 +19,7 @@ def _ignore() -> None:
 
 
 class Stream(asyncio.Protocol):
-    __slots__ = ("_lost", "_made", "_news", "_observe", "_partner", "_passes_end", "ended", "kept", "transport")
+    __slots__ = ("_made", "_news", "_observe", "_partner", "_passes_end", "ended", "kept", "lost", "transport")
 
     transport: asyncio.Transport
 
@@ -30,7 +30,7 @@ class Stream(asyncio.Protocol):
         direction alone, so that the other can still answer (a client may; a server that ends has ended altogether).
         """
         self._made = made
-        self._lost = lost
+        self.lost = lost
         self._passes_end = passes_end
         self._partner: Stream | None = None
         self._observe: Callable[[bytes], None] | None = None
@@ -108,4 +108,4 @@ class Stream(asyncio.Protocol):
         self._news.set()
         if self._partner is not None:
             self._partner.transport.close()
-        self._lost()
+        self.lost()

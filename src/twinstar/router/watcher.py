@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from twinstar.model.address import Address
-from twinstar.model.errors import UnknownSchema
+from twinstar.model.errors import PeerError
 from twinstar.model.register import Register
 from twinstar.model.wire import EpochNotice, Hello, Inbox, Part, Sender, Serving
 from twinstar.ports.clock import Clock
@@ -24,12 +24,13 @@ ASK_HELD_MS = 20.0
 ASK_OPEN_MS = 1_000.0
 REGISTER = "register"
 
+_NOT_A_REGISTER = (ValueError, TypeError, LookupError, AttributeError)
+"""What decoding raises for bytes that nobody of ours has written."""
+
 _log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """`trouble` says what is wrong with the contact to the store; empty when nothing is."""
-
     def __init__(
         self,
         agents: tuple[Address, ...],
@@ -49,7 +50,13 @@ class Watcher:
         self._known = Knowledge()
         self._route = Route()
         self._moved = asyncio.Event()
-        self.trouble = ""
+        self._lost = "the store has not answered yet"
+        self._unreadable = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the store or the register in it; empty when nothing is."""
+        return self._lost or self._unreadable
 
     async def run(self, network: Network, bind: Address, events: AsyncIterator[WatchEvent]) -> None:
         """Goes on until cancelled. Raises EnvironmentTrouble when the port for notices is taken."""
@@ -67,19 +74,25 @@ class Watcher:
                 case Changed(key, value) if key == REGISTER and value is not None:
                     self._read_register(value.value)
                 case Lost(why):
-                    self.trouble = why
+                    self._lost = why
                 case Synced():
-                    self.trouble = ""
+                    self._lost = ""
                     self._learn(self._known.looked_at_store())
                 case _:
                     continue
 
     def _read_register(self, value: bytes) -> None:
+        """What cannot be read changes nothing: the router goes on with what it knows, and says so."""
         try:
-            self._learn(self._known.saw_register(Register.decode(value)))
-        except UnknownSchema as error:
-            self.trouble = str(error)
-            _log.error("%s", error)
+            register = Register.decode(value)
+        except (PeerError, *_NOT_A_REGISTER) as error:
+            self._unreadable = (
+                str(error) if isinstance(error, PeerError) else f"the register cannot be read ({error!r})"
+            )
+            _log.error("%s", self._unreadable)
+        else:
+            self._unreadable = ""
+            self._learn(self._known.saw_register(register))
 
     def _hear(self, data: bytes, _: Address) -> None:
         envelope = self._inbox.open(data)
