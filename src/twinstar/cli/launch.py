@@ -50,23 +50,24 @@ class Launched:
             self._events.put(json.loads(line))
         self._events.put({"event": "gone"})
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What the supervisor has said since the last time. Raises TwinstarError when something failed to start."""
+    def events(self, patience_s: float = 0.0) -> Iterator[dict[str, Any]]:
+        """What the supervisor has said since the last time; `patience_s`: waits so long for the first word."""
         with contextlib.suppress(queue.Empty):
+            if patience_s:
+                yield self._events.get(timeout=patience_s)
             while True:
-                event = self._events.get_nowait()
-                self._check(event)
-                yield event
+                yield self._events.get_nowait()
 
     def wait_for_start(self) -> None:
         """Until everything has been started (not: until it serves). Raises TwinstarError when that fails."""
         while True:
             event = self._events.get()
-            self._check(event)
+            self.check(event)
             if event["event"] == "started":
                 return
 
-    def _check(self, event: dict[str, Any]) -> None:
+    def check(self, event: dict[str, Any]) -> None:
+        """Raises TwinstarError for an event that must not happen while the cluster comes up."""
         if event["event"] == "failed":
             raise (UsageError if event["usage"] else EnvironmentTrouble)(event["message"])
         if event["event"] == "gone":
@@ -81,14 +82,6 @@ class Launched:
         """Lets the cluster live on when this process ends."""
         self._detached = True
         self._tell(b"detach\n")
-
-    def wait(self) -> int:
-        """Until the supervisor ends."""
-        return self._process.wait()
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
 
     def _tell(self, word: bytes) -> None:
         assert self._process.stdin is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -174,7 +174,8 @@ def _measure_idle(cluster: LocalCluster, seconds: float, say: Callable[[str], No
                 )
             runs[f"{member.name} ({member.role}) {part}"] = run
     say("letting it come to rest")
-    os.sync()
+    time.sleep(_SETTLE_S)
+    say(f"measuring for {seconds:g} s")
     return idle.measure(runs, seconds)
 
 

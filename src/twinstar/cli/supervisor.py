@@ -197,7 +197,8 @@ class Supervisor:
             State(self._config.cluster, self._mark, self._own_run, self._children.programs),
         )
         if program.status is not None and not self._stop.is_set():
-            _say({"event": "ended", "name": program.name, "status": program.status, "log": program.log})
+            again = program.node or program.kind
+            _say({"event": "ended", "name": program.name, "status": program.status, "log": program.log, "again": again})
 
     # -- ending ----------------------------------------------------------------------------------------------------
 

@@ -49,8 +49,8 @@ def _wait_until_serving(launched: Launched, cluster: LocalCluster, say: Callable
     until = time.monotonic() + _PATIENCE_S
     last = "no agent answers yet"
     while time.monotonic() < until:
-        for _ in launched.events():
-            pass  # Raises when one has ended.
+        for event in launched.events():
+            launched.check(event)
         try:
             view = cluster.view()
             if view.serving:
@@ -84,11 +84,16 @@ def run_up(file: Path, *, detach: bool, as_json: bool) -> None:
 
 
 def _stay(launched: Launched) -> None:
-    """Until Ctrl-C, or until somebody stops the cluster."""
-    with contextlib.suppress(KeyboardInterrupt):
-        launched.wait()
-        return
-    print_line("Stopping the cluster.")
+    """Until Ctrl-C, or until somebody stops the cluster; says which programs end meanwhile."""
+    try:
+        while True:
+            for event in launched.events(patience_s=_POLL_S):
+                if event["event"] == "gone":
+                    return
+                if event["event"] == "ended":
+                    print_line(f"{event['name']} has ended; `twinstar start {event['again']}` starts it again.")
+    except KeyboardInterrupt:
+        print_line("Stopping the cluster.")
 
 
 def _facts(cluster: LocalCluster, view: View) -> dict[str, Any]:

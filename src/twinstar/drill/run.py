@@ -9,9 +9,12 @@ healed, since a former leader that comes back is one more chance to lose somethi
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from twinstar.drill.busy import BusyStandbys, drop_churn_table
@@ -126,8 +129,10 @@ def run_once(target: Target, options: Options, fault: Fault | None, say: Say) ->
         _first_writes(clients)
         from_ms = boot_ms()
         time.sleep(options.before_ms / 1000)
-        injected = _strike(fault, target, say)
+        injected = Injected(boot_ms(), "")
         try:
+            with _undisturbed():
+                injected = _strike(fault, target, say)
             _wait_for_service(clients, injected.at_ms, options, say)
             to_ms = boot_ms()
             attempts = clients.stop()
@@ -145,6 +150,24 @@ def _strike(fault: Fault | None, target: Target, say: Say) -> Injected:
     view = target.view()
     say(f"{fault} at {view.leader}")
     return inject(fault, target, view)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back until it is known what has to be healed: a user's node must not stay stopped."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for each in held:
+            os.kill(os.getpid(), each)
 
 
 def _first_writes(clients: Workload) -> None:
