@@ -260,6 +260,7 @@ async def test_metrics_are_what_prometheus_reads() -> None:
             6,
         )
         assert "twinstar_lag_bytes" not in families, "what is unknown is left out, not 0"
+        assert "twinstar_rewinds" not in families, "nor is what nobody counts"
 
 
 async def test_slow_clients_are_cut_off_and_do_not_shut_others_out() -> None:

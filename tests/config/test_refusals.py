@@ -123,6 +123,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "write one line",
     ),
     "a powerful user": ({"postgresql": {"user": "postgres"}}, "`postgresql.user` is 'postgres'", "choose another"),
+    "host with a port": (
+        {"nodes": nodes({"host": "10.0.0.1:5432"}, {}, {})},
+        "`nodes[0].host` is '10.0.0.1:5432'",
+        "no port",
+    ),
+    "brackets": ({"nodes": nodes({"host": "[::1]"}, {}, {})}, "`nodes[0].host` is '[::1]'", "without brackets"),
+    "two hosts": ({"nodes": nodes({"host": "a,b"}, {}, {})}, "`nodes[0].host` is 'a,b'", "write a name"),
+    "everywhere": (
+        {"insecure": True, "nodes": nodes({"host": "0.0.0.0"}, {}, {})},
+        "`nodes[0].host` is 0.0.0.0",
+        "the address that the others use",
+    ),
+    "nobody's home": ({"secrets": "~nobody_at_all/x"}, "begins with `~`", "write it in full"),
     "socket path": (
         {"nodes": nodes({"directory": "/srv/" + "long/" * 20}, {}, {})},
         "`nodes[0].directory` makes the socket",

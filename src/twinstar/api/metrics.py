@@ -13,13 +13,13 @@ def _gauge(help_text: str) -> float | None:
     return field(default=None, metadata={"help": help_text, "type": "gauge"})
 
 
-def _counter(help_text: str) -> float:
-    return field(default=0.0, metadata={"help": help_text, "type": "counter"})
+def _counter(help_text: str) -> float | None:
+    return field(default=None, metadata={"help": help_text, "type": "counter"})
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """One moment's values. None: unknown, and left out of the answer."""
+    """One moment's values. None: unknown or not counted, and left out of the answer rather than shown as 0."""
 
     leader: float | None = _gauge("1 when this member leads.")
     standby: float | None = _gauge("1 when this member follows the leader.")
@@ -41,12 +41,12 @@ class Metrics:
     lease_left_seconds: float | None = _gauge("`async`: until the leader's lease ends.")
     last_failover_seconds: float | None = _gauge("From the notice to the opening, at this member's last take-over.")
     start_time_seconds: float | None = _gauge("When this agent started, in seconds since 1970.")
-    elections_total: float = _counter("Candidacies seen.")
-    promotions_total: float = _counter("Promotions of this member.")
-    suspicions_total: float = _counter("Times this member began to suspect another.")
-    rewinds_total: float = _counter("Rewinds of this member.")
-    rebuilds_total: float = _counter("Rebuilds of this member.")
-    engine_deaths_total: float = _counter("Times the database ended without having been asked to.")
-    store_unknown_total: float = _counter("Changes of the store whose outcome was not known at first.")
-    messages_refused_total: float = _counter("Datagrams refused: not authentic, replayed or of another version.")
-    stalls_total: float = _counter("Times this agent was itself not scheduled for too long.")
+    elections_total: float | None = _counter("Candidacies seen.")
+    promotions_total: float | None = _counter("Promotions of this member.")
+    suspicions_total: float | None = _counter("Times this member began to suspect another.")
+    rewinds_total: float | None = _counter("Rewinds of this member.")
+    rebuilds_total: float | None = _counter("Rebuilds of this member.")
+    engine_deaths_total: float | None = _counter("Times the database ended without having been asked to.")
+    store_unknown_total: float | None = _counter("Changes of the store whose outcome was not known at first.")
+    messages_refused_total: float | None = _counter("Datagrams refused: not authentic, replayed or of another version.")
+    stalls_total: float | None = _counter("Times this agent was itself not scheduled for too long.")

@@ -145,7 +145,7 @@ class Server:
                 fields = read_body(command, request.body or b"")
             except UsageError as error:
                 return _refused(400, str(error))
-            _log.info("%s asked for over HTTP by %s with %s", name, request.client_addr[0], fields)
+            _log.info("%s asked for over HTTP by %s with %s", name, request.client_addr, fields)
             try:
                 outcome = await command.run(self._control, fields)
             except TwinstarError as error:

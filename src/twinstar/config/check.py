@@ -7,6 +7,7 @@ tried in order, so that the sentence a user sees is about the cause and not abou
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,6 +43,22 @@ def one_store(config: Config) -> str | None:
     if not chosen:
         return "`store` names none: write `embedded` (one machine only) or `etcd` below it."
     return f"`store` names {' and '.join(chosen)}: the register is in one store only, remove all but one."
+
+
+def hosts_can_be_reached(config: Config) -> str | None:
+    """What stands for a host goes into connection strings and certificates as it is."""
+    router = config.router
+    reached = [(node.host, f"nodes[{i}].host") for i, node in enumerate(config.nodes)]
+    reached += [(host, f"router.hosts[{i}]") for i, host in enumerate(router.hosts if router else ())]
+    bound = [(node.bind, f"nodes[{i}].bind") for i, node in enumerate(config.nodes) if node.bind]
+    bound += [(host, f"router.bind[{i}]") for i, host in enumerate(router.bind if router else ())]
+    for host, key in reached + bound:
+        if not _is_host(host):
+            return f"`{key}` is {host!r}: write a name, an IPv4 address, or an IPv6 address without brackets; no port."
+    for host, key in reached:
+        if host in _ANYWHERE:
+            return f"`{key}` is {host}, where nobody can be reached: write the address that the others use."
+    return None
 
 
 def distinct_names(config: Config) -> str | None:
@@ -254,6 +271,7 @@ _HBA_KINDS = ("local", "host", "hostssl", "hostnossl")
 RULES: tuple[Callable[[Config], str | None], ...] = (
     one_store,
     etcd_endpoints,
+    hosts_can_be_reached,
     distinct_names,
     distinct_directories,
     distinct_addresses,
@@ -282,6 +300,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text) is not None
+    return True
 
 
 def _machine(host: str) -> str:

@@ -36,7 +36,10 @@ def parse(text: str, path: Path) -> Config:
     trouble = check(config)
     if trouble:
         raise UsageError(f"{path}: {trouble}")
-    return anchored(config, path.absolute().parent)
+    try:
+        return anchored(config, path.absolute().parent)
+    except RuntimeError as error:  # `~` of nobody
+        raise UsageError(f"{path}: a path begins with `~` ({error}): write it in full.") from None
 
 
 def read_yaml(text: str, path: Path) -> dict[str, Any]:
