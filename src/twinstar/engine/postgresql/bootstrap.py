@@ -31,9 +31,10 @@ async def bootstrap(server: Server, nonce: str, progress: Progress) -> str:
         raise EngineError(
             f"{paths.data} holds something that was not made here: move it away, or give the node another `directory`."
         )
+    _refuse_grown(server.settings)
     await kill(server)
-    files.mark_incomplete(paths, "bootstrap")
     files.write_nonce(paths, nonce)
+    files.mark_incomplete(paths, "bootstrap")
     await asyncio.to_thread(files.wipe, paths.data)
     files.make_directory(paths.data, server.settings.account)
     progress(f"making a new database in {paths.data}")
@@ -45,6 +46,16 @@ async def bootstrap(server: Server, nonce: str, progress: Progress) -> str:
     control = files.control(paths.data)
     assert control is not None
     return control.system_identifier
+
+
+def _refuse_grown(settings: Settings) -> None:
+    """A nonce that was left beside a database with a history of its own is no leave to wipe it."""
+    control = files.control(settings.paths.data)
+    if control is not None and control.checkpoint.timeline > 1:
+        raise EngineError(
+            f"{settings.paths.data} has led in epoch {control.checkpoint.timeline} and is no new database: "
+            "restore the store that knows it, or move it away."
+        )
 
 
 async def _initdb(server: Server) -> None:

@@ -1,0 +1,103 @@
+"""The port's real processes: started, watched, ended, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from twinstar.model.errors import EnvironmentTrouble
+from twinstar.ports import procfs
+from twinstar.ports.clock import SystemClock
+from twinstar.ports.processes import Signal, SystemProcesses
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "ONLY": "this"}
+
+
+@pytest.fixture
+def processes() -> SystemProcesses:
+    return SystemProcesses(SystemClock())
+
+
+def spawn(processes: SystemProcesses, output: Path, *command: str) -> str:
+    pid = processes.spawn(command, account=None, environment=ENVIRONMENT, output=output)
+    run = processes.run_id(pid)
+    assert run is not None
+    return run
+
+
+async def test_a_command_runs_with_its_own_environment_and_says_how_it_ended(processes: SystemProcesses) -> None:
+    lines: list[str] = []
+    script = "env | sort; pwd; umask; printf 'one\\rtwo\\nthree' >&2; exit 3"
+    done = await processes.run(["sh", "-c", script], account=None, environment=ENVIRONMENT, on_line=lines.append)
+    assert done.code == 3
+    assert "ONLY=this" in done.out
+    assert "HOME=" not in done.out
+    assert done.out.split()[-2:] == ["/", "0077"]
+    assert done.err == "one\ntwo\nthree"
+    assert lines == ["one", "two"]
+
+
+async def test_what_cannot_be_started_is_said_in_a_sentence(processes: SystemProcesses, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentTrouble, match="/nowhere/at-all cannot be started"):
+        await processes.run(["/nowhere/at-all"], account=None, environment={})
+    with pytest.raises(EnvironmentTrouble, match="/nowhere/at-all cannot be started"):
+        processes.spawn(["/nowhere/at-all"], account=None, environment={}, output=tmp_path / "log")
+
+
+async def test_a_cancelled_command_leaves_nothing(processes: SystemProcesses, tmp_path: Path) -> None:
+    told = tmp_path / "pids"
+    script = f"sleep 600 & echo $$ $! > {told}; wait"
+    task = asyncio.create_task(processes.run(["sh", "-c", script], account=None, environment=ENVIRONMENT))
+    while not told.exists() or len(told.read_text().split()) < 2:
+        await SystemClock().sleep_ms(5)
+    pids = [int(word) for word in told.read_text().split()]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    while any(procfs.run_id(pid) for pid in pids):
+        await SystemClock().sleep_ms(5)
+
+
+async def test_a_spawned_process_has_a_session_of_its_own_and_its_end_is_seen(
+    processes: SystemProcesses, tmp_path: Path
+) -> None:
+    run = spawn(processes, tmp_path / "log", "sh", "-c", "echo begun; exec sleep 600")
+    pid = int(run.partition(":")[0])
+    try:
+        assert os.getsid(pid) == pid
+        ended = asyncio.create_task(processes.ended(run))
+        await asyncio.sleep(0.02)
+        assert not ended.done()
+        # Another run of the same pid is over already, whoever has the pid now.
+        await processes.ended(f"{pid}:1")
+    finally:
+        assert processes.signal(pid, Signal.KILL)
+    await ended
+    assert not processes.is_running(run)
+    # Reaped as well: not even a zombie keeps the pid.
+    assert not processes.signal(pid, Signal.TERMINATE)
+    await processes.ended(run)
+    assert (tmp_path / "log").read_text() == "begun\n"
+
+
+async def test_a_process_that_somebody_else_reaped_is_forgotten(processes: SystemProcesses, tmp_path: Path) -> None:
+    pid = processes.spawn(["true"], account=None, environment=ENVIRONMENT, output=tmp_path / "log")
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    await processes.ended(f"{pid}:1")
+    await processes.end_all_of(tmp_path)
+
+
+async def test_all_of_a_directory_are_ended(processes: SystemProcesses, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    run = spawn(processes, tmp_path / "log", "sh", "-c", f"cd {place}; sleep 600 & setsid sleep 600 & wait")
+    while len(processes.of_directory(place)) < 3:
+        await SystemClock().sleep_ms(5)
+    pid = int(run.partition(":")[0])
+    assert {child.ppid for child in processes.children_of(pid)} == {pid}
+    assert await processes.end_all_of(place) == 3
+    assert processes.of_directory(place) == ()
+    await processes.ended(run)
