@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
 
+from twinstar.agent import telling
 from twinstar.agent.body import Body
+from twinstar.agent.errands import Paces, aside
 from twinstar.agent.lane import Lane
 from twinstar.agent.ledger import Ledger
 from twinstar.agent.memory import Memory
 from twinstar.agent.peers import DatabaseProbe, Peers
 from twinstar.agent.settings import AgentSettings
+from twinstar.agent.watching import Watching
 from twinstar.engine.base import Engine
-from twinstar.model.effects import ChangeRegister, Kill, Plan, Reason
+from twinstar.model.effects import ChangeRegister, Plan, Reason
 from twinstar.model.engine import EngineStatus
-from twinstar.model.errors import EngineError, ProtocolBreach, StoreUnavailable
-from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.errors import StoreUnavailable
+from twinstar.model.register import Register
 from twinstar.model.view import Settings, View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
 from twinstar.ports.clock import Clock
@@ -31,18 +32,14 @@ from twinstar.ports.network import Network
 from twinstar.ports.randomness import Randomness
 from twinstar.rules.active_passive import decide
 from twinstar.rules.active_passive.local import can_seal
-from twinstar.rules.active_passive.steady import attached
+from twinstar.rules.active_passive.steady import counted
 from twinstar.store.base import Store
 
 log = logging.getLogger(__name__)
 
 _SOON_MS = 10
-_OBSERVE_MS = 1_000
-_OBSERVE_SOON_MS = 10
 _GOSSIP_MS = 1_000
-_SLOTS_MS = 10_000
 _PRUNE_MS = 3_600_000
-_RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
 
 
 class Agent:
@@ -60,8 +57,6 @@ class Agent:
     ) -> None:
         self.settings, self._engine, self._clock, self._randomness = settings, engine, clock, randomness
         self._wake = asyncio.Event()
-        self._attention = asyncio.Event()
-        """Look at the database now: something is under way again."""
         self.memory = Memory(settings.state_file)
         self.ledger = Ledger(store, settings.me, clock, randomness, self._wake.set)
         self.body = Body(settings.me, engine, self.memory, self.ledger, clock)
@@ -85,25 +80,20 @@ class Agent:
         self._absent_since: dict[str, float] = {}
         self._not_receiving_since: float | None = None
         self._told: Told | None = None
-        self._due: dict[str, float] = {}
+        self._paces = Paces()
         self._served: tuple[object, ...] = ()
         self._excluded: frozenset[str] = frozenset()
+        self.watching = Watching(engine, self.body, self.lane, settings.timings, clock, self._wake.set, self._others)
         self.loop_lag_ms = 0.0
         """How late the loop woke at worst."""
 
     async def run(self) -> None:
-        """Runs until cancelled. Raises EnvironmentTrouble when it cannot begin, ProtocolBreach when it must not go on."""
+        """Runs until cancelled. Raises EnvironmentTrouble if it cannot begin, ProtocolBreach if it must not go on."""
         await self.peers.open()
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self.body.observe()
-                for each in (
-                    self.ledger.follow(),
-                    self._watch_end(),
-                    self._observe_for_ever(),
-                    self._watch_hang(),
-                    self._decide_for_ever(),
-                ):
+                for each in (self.ledger.follow(), *self.watching.tasks(), self._decide_for_ever()):
                     tasks.create_task(each)
         finally:
             await self.lane.close()
@@ -119,12 +109,10 @@ class Agent:
             self._wake.clear()
             now = self._clock.now_ms()
             self.peers.health.woke(now)
-            self._note_epoch(now)
+            self._note_epoch()
             view = self.view(now)
-            rested = not self.plan.soon
             self.plan = decide(view)
-            if rested and self.plan.soon:
-                self._attention.set()
+            self.watching.closely = self.plan.soon
             self._act(view)
             self._tell(now, view)
 
@@ -181,7 +169,7 @@ class Agent:
         log.info("epoch %d is open, %.0f ms after it was named", register.epoch, now - self.ledger.epoch_at_ms)
         self.peers.tell_routers()
         if first:
-            self._aside(self._record(register))
+            aside(self._record(register))
 
     async def _record(self, register: Register) -> None:
         """One line of history for a leadership that has opened."""
@@ -203,7 +191,7 @@ class Agent:
         left = tuple(m for m in rules.members if m != member)
         self.settings = replace(self.settings, rules=replace(rules, members=left))
         self._excluded |= {member}
-        self._due.pop("slots", None)
+        self.watching.others_changed()
         self._wake.set()
 
     def reconfigure(self, rules: Settings) -> None:
@@ -211,14 +199,9 @@ class Agent:
         self.settings = replace(self.settings, rules=rules)
         self._wake.set()
 
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Work nobody waits for; its failure is logged."""
-        task = asyncio.create_task(work)
-        task.add_done_callback(_log_failure)
-
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def _note_epoch(self, now: float) -> None:
+    def _note_epoch(self) -> None:
         register = self.ledger.register
         seen = (register.epoch, register.leader) if register else (0, "")
         if seen == self._epoch_seen:
@@ -286,8 +269,7 @@ class Agent:
         if register is None or self.body.primary is None or self.body.led != register.epoch:
             self._absent_since = {}
             return
-        here = {a.member for a in self.body.primary.attachments if a.genuine and a.epoch == register.epoch}
-        others = register.voters - here
+        others = register.voters - counted(self.body.primary, register).keys()
         self._absent_since = {m: self._absent_since.get(m, now) for m in others}
 
     def _can_seal(self, about: str, epoch: int) -> bool:
@@ -299,84 +281,26 @@ class Agent:
     # -- telling others -----------------------------------------------------------------------------------------------
 
     def _tell(self, now: float, view: View) -> None:
-        told = self._what_to_tell_the_guard(view)
-        if told != self._told or self._is_due("guard", now, self.settings.timings.heartbeat_ms):
+        told = telling.to_guard(view, self.body, self._lease_from_ms)
+        if told != self._told or self._paces.is_due("guard", now, self.settings.timings.heartbeat_ms):
             self._told = told
             self.peers.tell_guard(told)
-        if self._is_due("gossip", now, _GOSSIP_MS):
+        if self._paces.is_due("gossip", now, _GOSSIP_MS):
             self.peers.tell_agents(self.own_gossip())
         serving = self._serving()
         if isinstance(serving, Serving) and (serving.readers, serving.open) != self._served:
             self._served = (serving.readers, serving.open)
             self.peers.tell_routers()
-        if self._is_due("prune", now, _PRUNE_MS) and self.body.led:
-            self._aside(self._prune())
-
-    def _is_due(self, what: str, now: float, every_ms: float) -> bool:
-        if now < self._due.get(what, 0.0):
-            return False
-        self._due[what] = now + every_ms - _SOON_MS / 2
-        return True
-
-    def _what_to_tell_the_guard(self, view: View) -> Told:
-        state, register = self.body.state, view.register
-        leading = state.status is EngineStatus.PRIMARY and self.body.led > 0
-        leased = register is not None and register.durability is Durability.ASYNC and leading
-        return Told(
-            epoch=self.body.led if leading else view.promise,
-            leading=leading,
-            run=state.run,
-            stopping=self.body.stopping or (state.status is EngineStatus.STOPPED and not self.body.died),
-            lease_until_ms=self._lease_from_ms + register.lease_ms if leased and register else 0.0,
-            register_epoch=register.epoch if register else 0,
-        )
+        if self._paces.is_due("prune", now, _PRUNE_MS) and self.body.led:
+            aside(self._prune())
 
     def _serving(self) -> Serving | EpochNotice:
-        register = self.ledger.register
-        if register is None:
-            return EpochNotice(0, "")
-        if register.leader != self.settings.me or register.phase is not Phase.LEADING:
-            return EpochNotice(register.epoch, register.leader)
-        running = self.body.state.status is EngineStatus.PRIMARY and self.body.led == register.epoch
-        return Serving(
-            epoch=register.epoch,
-            leader=self.settings.me,
-            open=running and self.body.opened == register.epoch,
-            readers=self._readers(register),
-            draining=self.body.draining,
-        )
-
-    def _readers(self, register: Register) -> tuple[str, ...]:
-        primary = self.body.primary
-        if primary is None:
-            return ()
-        here = attached(self.view(self._clock.now_ms()), register)
         bound = self.settings.maximum_read_lag_bytes
-        return tuple(sorted(m for m, a in here.items() if primary.position.lsn - a.replay_lsn <= bound))
+        return telling.to_routers(self.settings.me, self.ledger.register, self.body, bound)
 
     def own_gossip(self) -> Gossip:
         """What this member says of itself."""
-        state = self.body.state
-        leading = state.status is EngineStatus.PRIMARY and self.body.led > 0
-        has_data = state.status not in {EngineStatus.ABSENT, EngineStatus.INCOMPLETE} and not state.nonce
-        return Gossip(
-            role="leader" if leading else "standby",
-            state=self.plan.state.value,
-            epoch=self.body.led if leading else self.memory.now.promise,
-            position=str(state.position) if state.position else "",
-            replayed="",
-            agent_pid=self.pid,
-            engine_pid=state.pid or 0,
-            guard_pid=self.peers.guard_pid,
-            note=self.lane.trouble or self.body.progress or self.plan.note or self.ledger.trouble,
-            extra={
-                "has_data": has_data,
-                "opened": self.body.opened,
-                "restart_pending": list(state.restart_pending),
-                "drift": list(state.drift),
-                "receiving": state.receiving,
-            },
-        )
+        return telling.to_agents(self.body, self.memory, self.ledger, self.lane, self.peers, self.plan, self.pid)
 
     async def _prune(self) -> None:
         try:
@@ -384,69 +308,8 @@ class Agent:
         except StoreUnavailable as error:
             log.warning("old entries stay in the store for now: %s", error)
 
-    # -- watching the database ----------------------------------------------------------------------------------------
-
-    async def _watch_end(self) -> None:
-        """Notices the end of the running database at once."""
-        while True:
-            if self.body.state.status not in _RUNNING:
-                await self._clock.sleep_ms(_SOON_MS)
-                continue
-            await self.body.ended()
-            log.warning("the database has ended (%s)", "as asked" if self.body.stopping else "by itself")
-            self._wake.set()
-
-    async def _observe_for_ever(self) -> None:
-        """Looks at the database at a pace that fits: what the plan waits for is looked for often."""
-        while True:
-            pace_ms = _OBSERVE_SOON_MS if self.plan.soon or self.lane.effect is not None else _OBSERVE_MS
-            await self._attention_within(pace_ms)
-            self._attention.clear()
-            await self.body.observe()
-            if self.plan.soon:
-                self._wake.set()
-            self._keep_slots()
-
-    async def _attention_within(self, pace_ms: float) -> None:
-        try:
-            async with self._clock.timeout_ms(pace_ms):
-                await self._attention.wait()
-        except TimeoutError:
-            pass
-
-    def _keep_slots(self) -> None:
-        now = self._clock.now_ms()
-        register = self.ledger.register
-        idle = self.lane.effect is None and not self.plan.soon and self.body.state.status in _RUNNING
-        if register is not None and idle and self._is_due("slots", now, _SLOTS_MS):
-            self._aside(self._engine.keep_slots(self._others()))
-
-    def _others(self) -> frozenset[str]:
+    def _others(self) -> frozenset[str] | None:
+        """The members, this one aside, for which slots are kept; None before there is a cluster."""
+        if self.ledger.register is None:
+            return None
         return frozenset(self.settings.addresses) - {self.settings.me} - self._excluded
-
-    async def _watch_hang(self) -> None:
-        """A hung database is found by a real query on a fresh connection, and then killed."""
-        strikes = 0
-        timings = self.settings.timings
-        while True:
-            await self._clock.sleep_ms(timings.hung_query_ms * 2 if strikes == 0 else timings.hung_query_ms / 4)
-            if self.body.state.status not in _RUNNING or self.lane.effect is not None:
-                strikes = 0
-                continue
-            strikes = 0 if await self._engine.answers(timings.hung_query_ms) else strikes + 1
-            if strikes >= timings.hung_strikes:
-                log.error("the database does not answer %d queries on fresh connections: killing it", strikes)
-                strikes = 0
-                self.lane.want(Kill())
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if task.cancelled():
-        return
-    error = task.exception()
-    if isinstance(error, ProtocolBreach):
-        log.critical("%s", error)
-    elif isinstance(error, EngineError | StoreUnavailable | TimeoutError | OSError):
-        log.info("left for later: %s", error)
-    elif error is not None:
-        log.error("unexpected: %r", error, exc_info=error)

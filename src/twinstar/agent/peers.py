@@ -107,7 +107,7 @@ class Peers:
         self._epoch_at_ms = now
         self.own_guard_at_ms = -1e12
         self.guard_pid = 0
-        self.can_seal: Callable[[str, int], bool] = lambda about, epoch: False
+        self.can_seal: Callable[[str, int], bool] = lambda _about, _epoch: False
         self.serving: Callable[[], Serving | EpochNotice] = lambda: EpochNotice(0, "")
 
     async def open(self) -> None:

@@ -6,7 +6,8 @@ register unchanged for `lease_ms` and a margin for clocks of different rates, on
 are compare-and-sets on the same register, so that a late renewal and a take-over exclude each other. The guard enforces
 the deadline when the agent cannot. Loss is bounded: a candidate further behind the leader's last published position
 than `maximum_lag_bytes` does not go, and what the leader wrote after that publication comes on top.
-It does not protect against a paused virtual machine, whose clock stood still. (`docs/protocol.md`, "The right to go on".)
+It does not protect against a paused virtual machine, whose clock stood still. (`docs/protocol.md`, "The right to go
+on".)
 """
 
 from __future__ import annotations

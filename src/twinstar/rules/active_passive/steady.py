@@ -14,7 +14,7 @@ from twinstar.model.effects import (
     Retag,
     State,
 )
-from twinstar.model.engine import Attachment, Names
+from twinstar.model.engine import Attachment, Names, Primary
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
 from twinstar.rules.active_passive.lease import holding
@@ -45,11 +45,14 @@ def steady(view: View, register: Register) -> Plan:
 
 
 def attached(view: View, register: Register) -> dict[str, Attachment]:
-    """Members whose confirmations count for this epoch: genuine, and attached for it."""
-    primary = view.primary
-    if primary is None:
-        return {}
-    return {a.member: a for a in primary.attachments if a.genuine and a.epoch == register.epoch}
+    """Members whose confirmations count for this epoch."""
+    return counted(view.primary, register)
+
+
+def counted(primary: Primary | None, register: Register) -> dict[str, Attachment]:
+    """Who is attached to this primary genuinely, and for the register's epoch."""
+    attachments = primary.attachments if primary else ()
+    return {a.member: a for a in attachments if a.genuine and a.epoch == register.epoch}
 
 
 def is_open(view: View, register: Register) -> bool:
@@ -152,4 +155,5 @@ def _note(view: View, register: Register) -> str:
     if len(there) >= register.required:
         return ""
     waiting = ", ".join(sorted(register.voters - there))
-    return f"Writes wait for {register.required - len(there)} confirmation(s) of {waiting} (policy {view.settings.policy})."
+    missing = register.required - len(there)
+    return f"Writes wait for {missing} confirmation(s) of {waiting} (policy {view.settings.policy})."

@@ -15,7 +15,7 @@ from twinstar.rules.active_passive.local import can_seal, candidacy
 from twinstar.rules.election import majority
 
 _WORD_DELAY_MS = 40
-"""The leader's own agent is nearer: the voters act on the guard's word this much later, or when it is not getting on."""
+"""The leader's own agent is nearer: the voters act on the guard's word this much later, or when it is stuck."""
 
 
 def suspects(view: View, leader: Peer) -> Reason | None:

@@ -1,0 +1,79 @@
+"""What a member says of itself: to its guard, to the routers, to the other agents."""
+
+from __future__ import annotations
+
+from twinstar.agent.body import Body
+from twinstar.agent.lane import Lane
+from twinstar.agent.ledger import Ledger
+from twinstar.agent.memory import Memory
+from twinstar.agent.peers import Peers
+from twinstar.model.effects import Plan
+from twinstar.model.engine import EngineStatus
+from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.view import View
+from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
+from twinstar.rules.active_passive.steady import counted
+
+
+def to_guard(view: View, body: Body, lease_from_ms: float) -> Told:
+    """What the guard must know to judge the database's end, and to end it in time."""
+    state, register = body.state, view.register
+    leading = state.status is EngineStatus.PRIMARY and body.led > 0
+    leased = register is not None and register.durability is Durability.ASYNC and leading
+    return Told(
+        epoch=body.led if leading else view.promise,
+        leading=leading,
+        run=state.run,
+        stopping=body.stopping or (state.status is EngineStatus.STOPPED and not body.died),
+        lease_until_ms=lease_from_ms + register.lease_ms if leased and register else 0.0,
+        register_epoch=register.epoch if register else 0,
+    )
+
+
+def to_routers(me: str, register: Register | None, body: Body, maximum_lag_bytes: int) -> Serving | EpochNotice:
+    """What is served here, or who leads instead."""
+    if register is None:
+        return EpochNotice(0, "")
+    if register.leader != me or register.phase is not Phase.LEADING:
+        return EpochNotice(register.epoch, register.leader)
+    running = body.state.status is EngineStatus.PRIMARY and body.led == register.epoch
+    return Serving(
+        epoch=register.epoch,
+        leader=me,
+        open=running and body.opened == register.epoch,
+        readers=_readers(register, body, maximum_lag_bytes),
+        draining=body.draining,
+    )
+
+
+def _readers(register: Register, body: Body, maximum_lag_bytes: int) -> tuple[str, ...]:
+    primary = body.primary
+    if primary is None:
+        return ()
+    here = counted(primary, register)
+    return tuple(sorted(m for m, a in here.items() if primary.position.lsn - a.replay_lsn <= maximum_lag_bytes))
+
+
+def to_agents(body: Body, memory: Memory, ledger: Ledger, lane: Lane, peers: Peers, plan: Plan, pid: int) -> Gossip:
+    """What this member says of itself to people and to the other agents: a hint, never a basis for safety."""
+    state = body.state
+    leading = state.status is EngineStatus.PRIMARY and body.led > 0
+    has_data = state.status not in {EngineStatus.ABSENT, EngineStatus.INCOMPLETE} and not state.nonce
+    return Gossip(
+        role="leader" if leading else "standby",
+        state=plan.state.value,
+        epoch=body.led if leading else memory.now.promise,
+        position=str(state.position) if state.position else "",
+        replayed="",
+        agent_pid=pid,
+        engine_pid=state.pid or 0,
+        guard_pid=peers.guard_pid,
+        note=lane.trouble or body.progress or plan.note or ledger.trouble,
+        extra={
+            "has_data": has_data,
+            "opened": body.opened,
+            "restart_pending": list(state.restart_pending),
+            "drift": list(state.drift),
+            "receiving": state.receiving,
+        },
+    )

@@ -1,0 +1,114 @@
+"""Watching this member's own database: its end, its state, whether it hangs; and the slots it keeps for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twinstar.agent.body import Body
+from twinstar.agent.errands import Paces, aside
+from twinstar.agent.lane import Lane
+from twinstar.engine.base import Engine
+from twinstar.model.effects import Kill
+from twinstar.model.engine import EngineStatus
+from twinstar.model.timing import Timings
+from twinstar.ports.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_LOOK_MS = 1_000
+_LOOK_CLOSELY_MS = 10
+_SLOTS_MS = 10_000
+_RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
+
+
+class Watching:
+    """Keeps `body` up to date; `on_news` is called when a decision may change by it.
+
+    `others` says for whom slots are kept, None while that is not known.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        body: Body,
+        lane: Lane,
+        timings: Timings,
+        clock: Clock,
+        on_news: Callable[[], None],
+        others: Callable[[], frozenset[str] | None],
+    ) -> None:
+        self._engine, self._body, self._lane, self._timings, self._clock = engine, body, lane, timings, clock
+        self._on_news, self._others = on_news, others
+        self._attention = asyncio.Event()
+        self._closely = False
+        self._paces = Paces()
+
+    @property
+    def closely(self) -> bool:
+        """Something is under way: look every 10 ms. Becoming true, it makes for a look at once."""
+        return self._closely
+
+    @closely.setter
+    def closely(self, closely: bool) -> None:
+        if closely and not self._closely:
+            self._attention.set()
+        self._closely = closely
+
+    def others_changed(self) -> None:
+        """Slots are kept for other members from now on."""
+        self._paces.at_once("slots")
+
+    def tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What must run for ever."""
+        return self._watch_end(), self._look_for_ever(), self._watch_hang()
+
+    async def _watch_end(self) -> None:
+        """Notices the end of the running database at once."""
+        while True:
+            if self._body.state.status not in _RUNNING:
+                await self._clock.sleep_ms(_LOOK_CLOSELY_MS)
+                continue
+            await self._body.ended()
+            log.warning("the database has ended (%s)", "as asked" if self._body.stopping else "by itself")
+            self._on_news()
+
+    async def _look_for_ever(self) -> None:
+        """Looks at the database at a pace that fits: what the plan waits for is looked for often."""
+        while True:
+            await self._attention_within(_LOOK_CLOSELY_MS if self._closely or self._lane.effect else _LOOK_MS)
+            self._attention.clear()
+            await self._body.observe()
+            if self._closely:
+                self._on_news()
+            self._keep_slots()
+
+    async def _attention_within(self, pace_ms: float) -> None:
+        try:
+            async with self._clock.timeout_ms(pace_ms):
+                await self._attention.wait()
+        except TimeoutError:
+            pass
+
+    def _keep_slots(self) -> None:
+        others = self._others()
+        idle = self._lane.effect is None and not self._closely and self._body.state.status in _RUNNING
+        if others is not None and idle and self._paces.is_due("slots", self._clock.now_ms(), _SLOTS_MS):
+            aside(self._engine.keep_slots(others))
+
+    async def _watch_hang(self) -> None:
+        """A hung database is found by a real query on a fresh connection, and then killed."""
+        strikes = 0
+        deadline_ms = self._timings.hung_query_ms
+        while True:
+            await self._clock.sleep_ms(deadline_ms * 2 if strikes == 0 else deadline_ms / 4)
+            if self._body.state.status not in _RUNNING or self._lane.effect is not None:
+                strikes = 0
+                continue
+            strikes = 0 if await self._engine.answers(deadline_ms) else strikes + 1
+            if strikes >= self._timings.hung_strikes:
+                log.error("the database does not answer %d queries on fresh connections: killing it", strikes)
+                strikes = 0
+                self._lane.want(Kill())
