@@ -72,7 +72,8 @@ def prepare(config: Config) -> None:
     """Folders and secrets that a local cluster needs, as far as they are missing. Raises UsageError."""
     try:
         for node in config.nodes:
-            node.directory.parent.mkdir(parents=True, exist_ok=True)
+            node.directory.mkdir(parents=True, exist_ok=True)
+            (node.directory / "state").mkdir(mode=0o700, exist_ok=True)  # The guard starts before its agent.
         if config.store.embedded is not None:
             for path in (config.store.embedded.socket, config.store.embedded.file):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
