@@ -84,6 +84,7 @@ class Agent:
         self._served: tuple[object, ...] = ()
         self._excluded: frozenset[str] = frozenset()
         self.watching = Watching(engine, self.body, self.lane, settings.timings, clock, self._wake.set, self._others)
+        self.body.on_slots_wanted = self.watching.others_changed
         self.loop_lag_ms = 0.0
         """How late the loop woke at worst."""
 

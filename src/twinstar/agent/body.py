@@ -63,6 +63,8 @@ class Body:
         self.milestones: dict[str, float] = {}
         """When this leadership was sealed, promoted and opened (boot clock, ms)."""
         self.on_draining: Callable[[], None] = lambda: None
+        self.on_slots_wanted: Callable[[], None] = lambda: None
+        """A new leader's standbys cannot attach, and a new standby's successors could not, without slots."""
 
     @property
     def led(self) -> int:
@@ -117,6 +119,8 @@ class Body:
             await self.observe()
             if self.state.status in _RUNNING:
                 self.stopping = False
+            if isinstance(effect, Adopt | PromoteFor | Follow | Rebuild):
+                self.on_slots_wanted()
             if self.draining and isinstance(effect, HandOver):
                 self.draining = False
                 self.on_draining()

@@ -94,7 +94,7 @@ class Watching:
 
     def _keep_slots(self) -> None:
         others = self._others()
-        idle = self._lane.effect is None and not self._closely and self._body.state.status in _RUNNING
+        idle = self._lane.effect is None and self._body.state.status in _RUNNING
         if others is not None and idle and self._paces.is_due("slots", self._clock.now_ms(), _SLOTS_MS):
             aside(self._engine.keep_slots(others))
 
