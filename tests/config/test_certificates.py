@@ -80,6 +80,14 @@ def test_only_what_runs_out_or_lacks_a_host_is_made_anew(tmp_path: Path) -> None
     }
 
 
+def test_a_new_authority_signs_everything_anew(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    first = write_certificates(config, NOW)
+    (tmp_path / "authority.crt").unlink()
+    assert sorted(write_certificates(config, NOW)) == sorted(first)
+    handshake(config, "n1", "10.0.0.1")
+
+
 def test_without_the_authoritys_key_nothing_can_be_renewed(tmp_path: Path) -> None:
     config = configured(tmp_path)
     write_certificates(config, NOW)

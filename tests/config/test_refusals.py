@@ -50,6 +50,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "`nodes[2].port` and `router.write_port`",
         "give each its own",
     ),
+    "router everywhere on a node's port": (
+        {"insecure": True, "router": {"bind": ["::"], "write_port": 6000, "read_port": 5011, "notice_port": 6002}},
+        "`nodes[0].api_port` and `router.read_port` are both TCP port 5011",
+        "give each its own",
+    ),
     "one directory twice": ({"nodes": nodes({}, {"directory": "/srv/n1"}, {})}, "directory /srv/n1", "give each"),
     "required too large": ({"required": 3}, "`required` is 3", "write at most 2"),
     "required counts copies": (

@@ -52,7 +52,7 @@ async def read_request(app: Microdot, reader: asyncio.StreamReader, peer: Any) -
 async def _parse(app: Microdot, reader: asyncio.StreamReader, peer: Any) -> Request | None:
     bounded: Any = _BoundedReader(reader)  # has the two methods that are used of a stream
     request: Request | None = await Request.create(app, bounded, None, peer)  # type: ignore[arg-type]
-    if request and (request.content_length < 0 or "Transfer-Encoding" in request.headers):
+    if request and "Transfer-Encoding" in request.headers:
         raise _Malformed
     return request
 
