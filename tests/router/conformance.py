@@ -6,12 +6,14 @@ A router's own test module derives a class from `RouterConformance`, says how it
 from __future__ import annotations
 
 import socket
+import socketserver
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from threading import Thread
 from typing import Any, ClassVar, TypeVar
 
 import psycopg
@@ -76,6 +78,15 @@ class RouterConformance:
                 if seen % 10_000_000 == 0:
                     time.sleep(0.05)
             assert seen == 30_000_000
+
+    def test_what_a_client_does_not_read_does_not_pile_up(self, one: World) -> None:
+        before = one.resident_kb()
+        with RawSession(one.write_port) as session:
+            session.ask("select repeat('z', 1000000) from generate_series(1, 100)")
+            full = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'"
+            until(lambda: count(one.databases["a"], full) == 1, "the server waits for the client")
+            assert one.resident_kb() - before < 20_000
+            assert session.until_ready()["D"].count(b"z") == 100_000_000
 
     def test_pipelines_pass(self, one: World) -> None:
         with one.connect() as session, session.pipeline():
@@ -159,6 +170,14 @@ class RouterConformance:
             assert found() == "b"
         finally:
             servers[0].start()
+
+    def test_a_server_that_is_just_starting_is_waited_for(self, one: World) -> None:
+        with not_yet(one.vacant_port) as asked:
+            one.lead("c")
+            found = in_thread(lambda: reached(one))
+            until(lambda: len(asked) > 2, "the server is asked again and again")
+            one.lead("a")
+            assert found() == "a"
 
     def test_new_sessions_wait_while_the_leader_is_drained(self, one: World) -> None:
         with one.connect() as session:
@@ -268,11 +287,11 @@ class RawSession:
 
     def until_ready(self) -> dict[str, bytes]:
         """The bodies of all messages up to ReadyForQuery, by type."""
-        found: dict[str, bytes] = {}
+        found: defaultdict[str, list[bytes]] = defaultdict(list)
         while "Z" not in found:
             kind, length = struct.unpack(">cI", self._file.read(5))
-            found[kind.decode()] = found.get(kind.decode(), b"") + self._file.read(length - 4)
-        return found
+            found[kind.decode()].append(self._file.read(length - 4))
+        return {kind: b"".join(bodies) for kind, bodies in found.items()}
 
     def __enter__(self) -> RawSession:
         return self
@@ -280,6 +299,28 @@ class RawSession:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._socket.close()
+
+
+@contextmanager
+def not_yet(port: int) -> Iterator[list[bytes]]:
+    """A server that is starting, as PostgreSQL answers then; what it was asked."""
+    asked: list[bytes] = []
+
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while request := self.request.recv(1000):
+                asked.append(request)
+                refusal = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+                encryption = len(request) == 8
+                self.request.sendall(b"N" if encryption else b"E" + struct.pack(">I", 4 + len(refusal)) + refusal)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", port), Answer) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
 
 
 def cancel(port: int, key: bytes) -> None:

@@ -83,19 +83,11 @@ def beside(name: str, unit: str, direct: Callable[[], float], routed: Callable[[
     say(f"{name:<38} direct {one:9.3f} {unit:<5} routed {two:9.3f} {unit:<5} difference {two - one:+.3f}")
 
 
-def resident_kb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+)", status)
-    assert found
-    return int(found[1])
-
-
 def idle_sessions(one: World, count: int) -> None:
-    assert one.router is not None
-    before = resident_kb(one.router.pid)
+    before = one.resident_kb()
     with ExitStack() as stack:
         sessions = [stack.enter_context(one.connect()) for _ in range(count)]
-        after = resident_kb(one.router.pid)
+        after = one.resident_kb()
         say(f"{count} idle sessions: {before} kB -> {after} kB, {(after - before) / count:.1f} kB each")
         waiting = select.poll()
         for session in sessions:

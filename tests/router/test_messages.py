@@ -123,7 +123,7 @@ def test_a_session_from_start_to_end() -> None:
     assert is_busy(session)
     session.from_server(message("C", b"BEGIN\0") + message("Z", b"T"))
     assert session.quiet
-    assert not session.between_transactions
+    assert session.status == "T"
 
     session.from_client(message("P") + message("B") + message("E"))
     assert is_busy(session)  # the server may be at work though no answer is promised yet

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import selectors
 import socket
 import subprocess
@@ -112,7 +113,9 @@ class World:
         self.databases = {database.name: database for database in databases}
         self.write_port, self.read_port, self._notice_port, self._status_port = ports[:4]
         self._agent_ports = dict(zip(MEMBERS, ports[4:7], strict=True))
-        self._spare = iter(ports[7:])
+        self.vacant_port = ports[7]
+        """Where `c`'s database would be."""
+        self._spare = iter(ports[8:])
         self.folder = folder
         self.config = folder / "twinstar.yaml"
         self._command = [*command, str(self.config)]
@@ -167,6 +170,13 @@ class World:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._status_port}/status", timeout=5) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
+
+    def resident_kb(self) -> int:
+        """Memory of the router's process."""
+        assert self.router is not None
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.router.pid}/status").read_text())
+        assert found
+        return int(found[1])
 
     def wait_for(self, **wanted: object) -> None:
         until(lambda: wanted.items() <= self.status().items(), f"the router's status has {wanted}")
@@ -246,7 +256,7 @@ class World:
         database = self.databases.get(name)
         return {
             "name": name,
-            "port": database.port if database else next(self._spare),
+            "port": database.port if database else self.vacant_port if name == "c" else next(self._spare),
             "api_port": next(self._spare),
             "agent_port": self._agent_ports[name],
             "guard_port": next(self._spare),
