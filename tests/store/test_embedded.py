@@ -15,8 +15,9 @@ import pytest
 from tests.store.conformance import StoreConformance, Told, create
 from tests.store.servers import EmbeddedServer
 from twinstar.model.errors import StoreUnavailable
-from twinstar.store.base import Applied, Conflict
+from twinstar.store.base import Applied, Conflict, Unknown
 from twinstar.store.embedded.frames import MAX_ANSWER_BYTES, encode, receive
+from twinstar.store.embedded.table import Table
 
 
 @pytest.fixture
@@ -92,6 +93,43 @@ def test_a_useless_file_is_refused(tmp_path: Path, content: bytes | None) -> Non
         file.parent.mkdir()
         file.write_bytes(content)
     assert str(file) in refused("--socket", str(tmp_path / "t"), "--file", str(file))
+
+
+def test_each_change_waits_for_the_disk(tmp_path: Path) -> None:
+    """What a power failure leaves cannot be seen after a kill; that SQLite was told to wait can."""
+    table = Table(tmp_path / "file", "", first_revision=1)
+    settings = [table._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    table.close()
+    full = 2
+    assert settings == ["wal", full]
+
+
+async def test_a_disk_that_is_full_is_a_doubt_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk. With room again everything confirmed is there."""
+    server = EmbeddedServer(tmp_path)
+    unlimited = server.process.command
+    server.process.command = ["sh", "-c", 'ulimit -f 300; exec "$@"', "sh", *unlimited]
+    server.start()
+    store, confirmed = server.open("c"), dict[str, int]()
+    for number in range(100):
+        outcome = await store.compare_and_set(f"k{number}", b"x" * 10_000, 0)
+        if isinstance(outcome, Unknown):
+            assert "disk refuses" in outcome.why
+            break
+        assert isinstance(outcome, Applied)
+        confirmed[f"k{number}"] = outcome.revision
+    else:
+        pytest.fail("the disk did not become full")
+    server.process.kill()
+    server.process.command = unlimited
+    await asyncio.to_thread(server.start)
+    try:
+        found = {value.key: value.revision for value in await store.read_all("")}
+    finally:
+        await store.close()
+        server.process.kill()
+    assert confirmed
+    assert confirmed.items() <= found.items()
 
 
 async def test_a_lost_file_begun_again_continues_above_the_old_revisions(own: EmbeddedServer) -> None:

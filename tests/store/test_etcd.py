@@ -60,13 +60,14 @@ async def stopped(cluster: EtcdCluster, member: Process) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def killed(cluster: EtcdCluster, member: Process) -> AsyncIterator[None]:
+async def killed(cluster: EtcdCluster, member: Process, *, last: bool = True) -> AsyncIterator[None]:
     member.kill()
     try:
         yield
     finally:
         member.start()
-        await cluster.serves()
+        if last:
+            await cluster.serves()
 
 
 async def set_for_certain(store: Store, key: str, value: bytes) -> int:
@@ -207,6 +208,19 @@ class TestWatch:
                 await told.until_synced()
                 await asyncio.sleep(0.5)
                 assert len(told.events) == 2
+
+    async def test_a_member_without_a_majority_ends_its_streams(self, etcd_cluster: EtcdCluster) -> None:
+        """The one that is left still answers and would keep a stream open, for ever silent."""
+        patience = Patience(next_ms=100, deadline_ms=1_500, silence_ms=60_000)
+        watching, store = etcd_cluster.open("alone", etcd_cluster.urls[:1], patience), etcd_cluster.open("alone")
+        async with opened(watching, store), Told(watching) as told:
+            await told.until_synced()
+            async with killed(etcd_cluster, etcd_cluster.members[1]):
+                async with killed(etcd_cluster, etcd_cluster.members[2], last=False):
+                    await told.until(lambda events: isinstance(events[-1], Lost))
+                await told.until_synced(times=2)
+                await set_for_certain(store, "k", b"1")
+                await told.until_stands({"k": b"1"})
 
     async def test_history_that_was_compacted_is_no_obstacle(self, etcd_cluster: EtcdCluster) -> None:
         async with Proxy(etcd_cluster.urls[0]) as proxy:

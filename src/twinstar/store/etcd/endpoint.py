@@ -77,6 +77,7 @@ class Endpoint:
         token = await self._token()
         answer = await self._exchange(path, request, token, attempt)
         if token is not None and answer.status != 200 and _trouble(answer).unauthenticated:
+            attempt.sent = False  # refused before it was looked at
             answer = await self._exchange(path, request, await self._token(instead_of=token), attempt)
         if answer.status != 200:
             raise self._failure(answer)
@@ -93,10 +94,10 @@ class Endpoint:
             status = await connection.begin(f"{_API}/watch", _body(request), [_REQUIRE_LEADER, *_authorized(token)])
             stream = Stream(connection, self.url)
             if status != 200:
-                failure = self._failure(Answer(status, await connection.part()))
-                if token is not None:
-                    self._session.token = None
-                raise failure
+                answer = Answer(status, await connection.part())
+                if _trouble(answer).unauthenticated and self._session.token == token:
+                    self._session.token = None  # whoever tries next asks for a new one
+                raise self._failure(answer)
             await stream.begun()
         except OSError as error:
             connection.abort()
