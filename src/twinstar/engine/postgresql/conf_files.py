@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twinstar.engine.postgresql import access
 from twinstar.engine.postgresql.configuration import main_conf, own_names
-from twinstar.engine.postgresql.files import scrub_auto_conf, write_durably
+from twinstar.engine.postgresql.files import keep_durably, scrub_auto_conf
 from twinstar.engine.postgresql.settings import Settings
 from twinstar.model.errors import EngineError
 
@@ -30,7 +30,7 @@ def write_conf_files(settings: Settings) -> None:
         except OSError as error:
             raise EngineError(f"{error.filename} cannot be read ({error.strerror}): correct `tls`.") from None
     for path, text in files.items():
-        write_durably(path, text, account=settings.account)
+        keep_durably(path, text, account=settings.account)
 
 
 def scrub(settings: Settings) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def _room_for_members(settings: Settings) -> dict[str, str]:
 
 def own_names() -> frozenset[str]:
     """Every setting that is ours, at start or while the server runs, or that nobody may set."""
-    return frozenset(OWN_PARAMETERS) | {NAMES_SETTING, UPSTREAM_SETTING, "allow_alter_system"}
+    return frozenset(OWN_PARAMETERS) | {NAMES_SETTING, UPSTREAM_SETTING}
 
 
 def main_conf(settings: Settings) -> str:
@@ -140,7 +140,7 @@ def refused_parameters(parameters: Mapping[str, str]) -> list[str]:
     found += [
         f"`{name}` belongs to Twinstar: remove it."
         for name in values
-        if name.startswith("twinstar.") or name in ("allow_alter_system", "include", "include_dir", "include_if_exists")
+        if name.startswith("twinstar.") or name in ("include", "include_dir", "include_if_exists")
     ]
     if values.get("max_slot_wal_keep_size") == "-1":
         found.append("`max_slot_wal_keep_size` -1 lets one dead member fill every disk: give it a bound, such as 4GB.")

@@ -37,6 +37,12 @@ def write_durably(path: Path, text: str, *, account: Account | None = None, mode
     sync_directory(path.parent)
 
 
+def keep_durably(path: Path, text: str, *, account: Account | None = None) -> None:
+    """Like `write_durably`, but leaves a file alone that says it already: each write waits for the disk."""
+    if not path.exists() or read_text(path) != text:
+        write_durably(path, text, account=account)
+
+
 def remove_durably(path: Path) -> None:
     """Removes a file, so that a crash does not bring it back."""
     if path.exists():
@@ -60,10 +66,19 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def own(path: Path, account: Account | None) -> None:
-    """Gives a file or directory to the database's user (only root can)."""
-    if account and os.geteuid() == 0:
-        os.chown(path, account.uid, account.gid)
+def make_empty(path: Path, account: Account | None) -> None:
+    """Makes an empty file that is the database's user's from its first instant: a running server may look at once, and
+    ends when it finds one that it may not read. The caller syncs the directory.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        if account and os.geteuid() == 0:
+            os.fchown(handle, account.uid, account.gid)
+    finally:
+        os.close(handle)
+    draft.replace(path)
 
 
 def make_directory(path: Path, account: Account | None, *, ours: bool = False) -> None:
@@ -199,7 +214,7 @@ def remove_placeholders(data: Path) -> tuple[int, ...]:
     """Removes placeholder history files above the newest real one; returns their timelines.
 
     A promotion that did not take place leaves them, and a server that finds them at start takes the newest for its
-    target: "requested timeline 6 is not a child of this server's history".
+    target. Being empty it has no parents, so the server waits for ever for its own checkpoint to appear there.
     """
     wal = data / "pg_wal"
     names = [path for path in wal.glob("*.history") if len(path.name) == _HISTORY_NAME_LENGTH]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from twinstar.engine.postgresql.files import read_text, write_durably
+from twinstar.engine.postgresql.files import keep_durably, read_text
 from twinstar.engine.postgresql.settings import Paths
 from twinstar.model.errors import EngineError
 from twinstar.ports.processes import Account
@@ -42,7 +42,7 @@ def read_own(paths: Paths) -> dict[str, str]:
 def replace_own(paths: Paths, settings: Mapping[str, str], account: Account | None) -> None:
     """Durably makes the file say exactly this."""
     text = _HEAD + "".join(assignment(name, value) for name, value in sorted(settings.items()))
-    write_durably(paths.own_conf, text, account=account)
+    keep_durably(paths.own_conf, text, account=account)
 
 
 def change_own(paths: Paths, changes: Mapping[str, str | None], account: Account | None) -> None:
@@ -51,5 +51,4 @@ def change_own(paths: Paths, changes: Mapping[str, str | None], account: Account
     for name, value in changes.items():
         if value is None:
             wanted.pop(name, None)
-    if wanted != read_own(paths):
-        replace_own(paths, wanted, account)
+    replace_own(paths, wanted, account)

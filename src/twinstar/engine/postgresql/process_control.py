@@ -31,17 +31,18 @@ async def start(server: Server, changes: Mapping[str, str] | None = None) -> Non
     """Starts as a standby; returns when it accepts connections, although replay may go on.
 
     `changes`: settings that differ from "nobody is followed, nobody can confirm", such as an upstream for a copy that
-    needs more log before it is consistent. Raises EngineError.
+    needs more log before it is consistent; whoever gives them is at work on a copy that is known to be incomplete.
+    Raises EngineError.
     """
     await _refuse_or_clear(server)
     settings = server.settings
-    _check_directory(settings)
+    _check_directory(settings, may_be_half_done=bool(changes))
     files.prepare_directories(settings.paths, settings.account)
     write_conf_files(settings)
     scrub(settings)
     files.remove_placeholders(settings.paths.data)
     replace_own(settings.paths, {**at_start(), **await _floors(server), **(changes or {})}, settings.account)
-    files.write_durably(settings.paths.data / "standby.signal", "", account=settings.account)
+    files.keep_durably(settings.paths.data / "standby.signal", "", account=settings.account)
     await launch(server)
 
 
@@ -173,12 +174,12 @@ async def _refuse_or_clear(server: Server) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_directory(settings: Settings) -> None:
+def _check_directory(settings: Settings, *, may_be_half_done: bool) -> None:
     data = settings.paths.data
     if files.is_empty(data):
         raise EngineError(f"{data} is empty: make a new database, or clone one into it.")
     half = files.incomplete(settings.paths)
-    if half:
+    if half and not may_be_half_done:
         raise EngineError(f"{data} was left half done by a {half}: make or clone it anew.")
     version = files.version_of(data)
     if version is None or files.control(data) is None:
