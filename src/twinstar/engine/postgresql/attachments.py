@@ -1,0 +1,61 @@
+"""Standbys as their leader sees them.
+
+``application_name`` is what PostgreSQL counts by, and proves nothing: whoever calls itself ``b@3`` is counted. Genuine
+is only the attachment that also has the replication role and holds the slot of that member, which one process at a
+time can.
+"""
+
+from __future__ import annotations
+
+from twinstar.engine.postgresql.promotion import where
+from twinstar.engine.postgresql.server import Server
+from twinstar.engine.postgresql.settings import REPLICATION_ROLE
+from twinstar.engine.postgresql.slots import slot_name
+from twinstar.engine.postgresql.standby_names import untagged
+from twinstar.model.engine import Attachment, Primary
+from twinstar.model.errors import EngineError
+from twinstar.model.position import parse_lsn
+from twinstar.ports.processes import Signal
+
+_SENDER = "walsender"
+_QUESTION = """
+SELECT r.application_name, r.usename, r.pid, r.state, coalesce(r.flush_lsn, '0/0')::text,
+       coalesce(r.replay_lsn, '0/0')::text, coalesce(s.slot_name, '')
+FROM pg_stat_replication AS r LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid
+"""
+
+
+async def attachments(server: Server) -> tuple[Attachment, ...]:
+    """Everyone who streams under a member's name. Raises EngineError."""
+    found = []
+    for name, role, pid, state, flushed, replayed, slot in await server.query(_QUESTION):
+        said = untagged(name)
+        if said is not None:
+            member, epoch = said
+            found.append(
+                Attachment(
+                    member=member,
+                    epoch=epoch,
+                    flush_lsn=parse_lsn(flushed),
+                    replay_lsn=parse_lsn(replayed),
+                    streaming=state == "streaming",
+                    genuine=role == REPLICATION_ROLE and slot == slot_name(member),
+                    pid=pid,
+                )
+            )
+    return tuple(found)
+
+
+async def primary(server: Server) -> Primary:
+    """See `engine.base.Engine.primary`."""
+    in_recovery, position = await where(server)
+    if in_recovery:
+        raise EngineError(f"The database of {server.settings.member} is a standby: ask the leader.")
+    return Primary(position, await attachments(server))
+
+
+async def end_walsenders(server: Server, pids: frozenset[int]) -> None:
+    """Ends these log senders. Pids that are nobody's, or somebody else's by now, are passed over."""
+    for process in server.children():
+        if process.pid in pids and _SENDER in process.title:
+            server.signal(process.pid, Signal.TERMINATE)
