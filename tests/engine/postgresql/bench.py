@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import psycopg
 
@@ -75,7 +74,7 @@ class PostgresqlBench:
         return self._engines[member]
 
     def engine(self, member: str) -> Engine:
-        return cast(Engine, self.real(member))
+        return self.real(member)
 
     def server(self, member: str) -> Server:
         return self.real(member).server

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.engine.conformance import LONG_MS, SHORT_MS, Alone, quiet, until_status
+from tests.engine.conformance import LONG_MS, SHORT_MS, Conformance, quiet, until_status
 from tests.engine.postgresql.bench import PASSWORDS, PostgresqlBench, postgresql_bench, template, versions
 from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.configuration import RestartStep, refused_parameters, restart_order
@@ -47,7 +47,7 @@ async def bench(made: tuple[str, Path]) -> AsyncIterator[PostgresqlBench]:
         yield prepared
 
 
-class TestConformance(Alone):
+class TestConformance(Conformance):
     """The suite for all engines."""
 
 
