@@ -11,6 +11,8 @@ from twinstar.guard.core import (
     Ended,
     Event,
     GuardCore,
+    Knock,
+    Knocked,
     Look,
     Note,
     Received,
@@ -20,8 +22,6 @@ from twinstar.guard.core import (
     Send,
     Sweep,
     Swept,
-    Test,
-    Tested,
     Tick,
     Watch,
 )
@@ -63,7 +63,7 @@ class Shell:
         for run in woken.ended_runs:
             self._step(Ended(run))
         if woken.answered is not None:
-            self._step(Tested(woken.answered))
+            self._step(Knocked(woken.answered))
         self._step(Tick())
 
     def _step(self, first: Event) -> None:
@@ -82,10 +82,10 @@ class Shell:
                 run = self._run_by_pid_file()
                 return Seen(run) if run else None
             case Watch(run):
-                self._io.watch(run, self._settings.data_directory)
+                self._io.watch(run)
             case Sweep(run, kill):
                 return self._sweep(run, kill)
-            case Test():
+            case Knock():
                 return self._test()
             case Remember(record):
                 self._keep(record)

@@ -1,6 +1,8 @@
 """The guard's senses and hands: one UDP socket, process ends through pidfds, one database test at a time, the clock.
 
-A loop on `select` alone: asyncio would cost the guard more memory than the rest of it together.
+A loop on `select` alone: asyncio would cost the guard more memory than the rest of it together. Datagrams wake nobody:
+they wait in the socket until the next heartbeat is due or something ends. A wake-up costs more than reading does, and
+nothing a guard is told is worth one: it is read before each decision anyway.
 """
 
 from __future__ import annotations
@@ -40,9 +42,9 @@ class GuardIo:
     def __init__(self, bind: Address) -> None:
         self._socket = udp_socket(bind)
         self._poll = select.epoll()
-        self._poll.register(self._socket, select.EPOLLIN)
         self._watched: dict[int, str] = {}
         self._gone: list[str] = []
+        self._literals: dict[Address, tuple[str, int]] = {}
         self._names: dict[Address, tuple[float, tuple[str, int] | None]] = {}
         self._test: _Test | None = None
 
@@ -57,13 +59,20 @@ class GuardIo:
 
     def send(self, to: Address, data: bytes) -> None:
         """Sends, or drops silently: that is what the network does as well."""
-        target = literal_target(self._socket.family, to) or self._target_of_name(to)
+        target = self._literals.get(to) or self._target(to)
         if target is None:
             return
         try:
             self._socket.sendto(data, target)
         except OSError:  # no route, no buffer: a datagram lost, like any other
             return
+
+    def _target(self, to: Address) -> tuple[str, int] | None:
+        literal = literal_target(self._socket.family, to)
+        if literal is None:
+            return self._target_of_name(to)
+        self._literals[to] = literal
+        return literal
 
     def _target_of_name(self, to: Address) -> tuple[str, int] | None:
         """What the name last stood for. A thread asks: a hanging name service must not stop the heartbeats."""
@@ -81,18 +90,19 @@ class GuardIo:
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
-    def watch(self, run: str, directory: str) -> None:
-        """Reports the end of this run in a later `wait`; at once when there is no such process in `directory`."""
+    def watch(self, run: str) -> None:
+        """Reports the end of this run in a later `wait`; at once when it has ended."""
         pid = procfs.pid_of(run)
         try:
-            handle = procfs.open_pidfd(pid) if pid else -1
+            handle = procfs.open_pidfd(pid) if pid else None
         except OSError:
-            handle = -1
-        # Looked at after the descriptor was opened: from here on the pid cannot become another process unseen.
-        if handle < 0 or pid is None or procfs.run_id(pid) != run or not procfs.stands_in(pid, directory):
-            if handle >= 0:
-                os.close(handle)
+            handle = None
+        if handle is None or not procfs.is_running(
+            run
+        ):  # asked after the descriptor was opened: no pid is reused unseen
             self._gone.append(run)
+            if handle is not None:
+                os.close(handle)
             return
         self._watched[handle] = run
         self._poll.register(handle, select.EPOLLIN)
@@ -130,7 +140,7 @@ class GuardIo:
     # -- waiting -------------------------------------------------------------------------------------------------------
 
     def wait(self, until_ms: float) -> Woken:
-        """Returns at `until_ms`, or earlier when something has happened."""
+        """Returns at `until_ms`, or earlier when a watched process has ended or the test has."""
         if self._test is not None:
             until_ms = self.now_ms() if self._test.answered is not None else min(until_ms, self._test.until_ms)
         timeout_s = 0.0 if self._gone else max(0.0, (until_ms - self.now_ms()) / 1000)
