@@ -11,9 +11,10 @@ from typing import Protocol
 
 import pytest
 
-from twinstar.engine.base import Engine
+from twinstar.engine.base import Engine, RewindResult
 from twinstar.model.engine import BLOCKED, EngineState, EngineStatus, Names, Upstream
-from twinstar.model.errors import EngineError
+from twinstar.model.errors import EngineError, ProtocolBreach
+from twinstar.model.position import Position
 from twinstar.ports.clock import SystemClock
 
 SHORT_MS = 400.0
@@ -242,6 +243,83 @@ class Together:
         await leader.open_names(Names(1, frozenset({"b"}), 1))
         assert not await bench.commit("a", SHORT_MS)
 
+    async def test_no_epoch_is_begun_twice_or_backwards(self, bench: Bench) -> None:
+        engine = await new_primary(bench)
+        await self._sealed_again(engine)
+        await engine.promote(5, Names(5, frozenset({"b"}), 1))
+        sealed = await self._sealed_again(engine)
+        assert sealed.timeline == 5
+        for epoch in (5, 3):
+            with pytest.raises(ProtocolBreach):
+                await engine.promote(epoch, Names(epoch, frozenset({"b"}), 1))
+        assert (await engine.inspect()).status is EngineStatus.STANDBY
+        assert (await engine.promote(6, Names(6, frozenset({"b"}), 1))).timeline == 6
+
+    async def test_a_start_forgets_whom_to_follow_and_who_may_confirm(self, bench: Bench) -> None:
+        leader = await new_primary(bench)
+        await leader.keep_slots(frozenset({"a", "b"}))
+        await leader.open_names(Names(1, frozenset(), 0))
+        standby = await self._attached_clone(bench, "b", epoch=1)
+        await standby.kill()
+        await standby.start()
+        assert (await standby.inspect()).upstream is None
+        await self._sealed_again(leader)
+        await leader.promote(2, Names(2, frozenset({"b"}), 1))
+        assert not await bench.commit("a", SHORT_MS)
+
+    async def test_confirmations_count_for_their_epoch_alone(self, bench: Bench) -> None:
+        leader = await new_primary(bench)
+        await leader.keep_slots(frozenset({"a", "b"}))
+        await leader.open_names(Names(1, frozenset({"b"}), 1))
+        standby = await self._attached_clone(bench, "b", epoch=1)
+        assert await bench.commit("a", LONG_MS)
+        before = (await leader.primary()).position
+        assert await leader.retag(Names(2, frozenset({"b"}), 1)) > before
+        assert not await bench.commit("a", SHORT_MS)
+        await standby.follow(bench.upstream("a", 2))
+        assert await bench.commit("a", LONG_MS)
+        assert {each.epoch for each in await leader.attachments() if each.member == "b"} == {2}
+
+    async def test_a_sender_that_was_ended_comes_back_by_itself(self, bench: Bench) -> None:
+        leader = await new_primary(bench)
+        await leader.keep_slots(frozenset({"a", "b"}))
+        await leader.open_names(Names(1, frozenset({"b"}), 1))
+        await self._attached_clone(bench, "b", epoch=1)
+        assert await bench.commit("a", LONG_MS)
+        ended = frozenset(each.pid for each in await leader.attachments())
+        await leader.end_walsenders(ended)
+        assert await bench.commit("a", LONG_MS)
+        assert not ended & {each.pid for each in await leader.attachments()}
+
+    async def test_a_diverged_leader_loses_what_nobody_confirmed(self, bench: Bench) -> None:
+        leader = await new_primary(bench)
+        await leader.keep_slots(frozenset({"a", "b"}))
+        await leader.open_names(Names(1, frozenset({"b"}), 1))
+        standby = await self._attached_clone(bench, "b", epoch=1)
+        assert await bench.commit("a", LONG_MS)
+        await standby.seal()
+        assert not await bench.commit("a", SHORT_MS)
+        await standby.promote(2, Names(2, frozenset({"a"}), 1))
+        confirmed = await bench.rows("b")
+        await standby.keep_slots(frozenset({"a", "b"}))
+        await leader.kill()
+        await self._rejoin(bench, "a", "b", epoch=2)
+        assert await bench.commit("b", LONG_MS)
+        assert await bench.rows("b") == confirmed + 1
+        await self._replayed(bench, "a", confirmed + 1)
+
+    async def _replayed(self, bench: Bench, member: str, rows: int) -> None:
+        """Waits until a standby shows as many rows, and never more."""
+        clock = SystemClock()
+        while (seen := await bench.rows(member)) < rows:
+            await clock.sleep_ms(5)
+        assert seen == rows
+
+    async def _sealed_again(self, engine: Engine) -> Position:
+        assert await engine.stop(LONG_MS)
+        await engine.start()
+        return await engine.seal()
+
     async def _attached_clone(self, bench: Bench, member: str, epoch: int) -> Engine:
         engine = bench.engine(member)
         upstream = bench.upstream("a", epoch)
@@ -258,7 +336,8 @@ class Together:
         branch = await engine.branch(upstream)
         if not branch.contains(held):
             assert await engine.stop(LONG_MS)
-            await engine.rewind(upstream, quiet)
+            if await engine.rewind(upstream, quiet) is RewindResult.IMPOSSIBLE:
+                await engine.clone(upstream, quiet)
             await engine.start()
         await engine.follow(upstream)
 
