@@ -7,7 +7,7 @@ duration (ms)         formula                         fast    balanced  patient
 ====================  ==============================  ======  ========  =======
 heartbeat             h                                  100       250    1,000
 probe after           min(2.25 h, 0.6 suspicion)         225       562    2,250
-suspicion floor       min(3.5 h, 7/8 suspicion)          350       875    3,500
+suspicion floor       7/8 suspicion                      350     1,312    7,000
 suspicion             p h                                400     1,500    8,000
 own stall             min(3 h, 0.8 suspicion)            300       750    3,000
 election timeout      10 h                             1,000     2,500   10,000
@@ -112,7 +112,7 @@ def _derive(name: str, given: Mapping[str, float]) -> dict[str, float]:
         "heartbeat_ms": heartbeat_ms,
         "suspicion_ms": suspicion_ms,
         "probe_after_ms": min(2.25 * heartbeat_ms, 0.6 * suspicion_ms),
-        "suspicion_floor_ms": min(3.5 * heartbeat_ms, 0.875 * suspicion_ms),
+        "suspicion_floor_ms": 0.875 * suspicion_ms,
         "stall_ms": min(3 * heartbeat_ms, 0.8 * suspicion_ms),
         "election_timeout_ms": 10 * heartbeat_ms,
         "hung_query_ms": max(1_000.0, 10 * heartbeat_ms),
