@@ -64,7 +64,7 @@ def test_a_cluster_comes_up_serves_is_up_once_and_goes_down(folder: Folder) -> N
 
 
 def test_a_killed_agent_stays_dead_until_it_is_started(folder: Folder) -> None:
-    up(folder, "--nodes", "1")
+    up(folder, "--nodes", "1", "--durability", "async")
     state = files(folder).read_state()
     assert state is not None
     agent = state.program("n1 agent")
@@ -95,7 +95,7 @@ def test_ending_up_at_any_moment_leaves_no_process(folder: Folder, after_s: floa
 
 
 def test_what_a_killed_supervisor_left_is_found_and_ended(folder: Folder) -> None:
-    up(folder, "--nodes", "1")
+    up(folder, "--nodes", "1", "--durability", "async")
     state = files(folder).read_state()
     assert state is not None
     os.kill(int(state.supervisor.partition(":")[0]), signal.SIGKILL)

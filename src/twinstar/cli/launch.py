@@ -93,9 +93,10 @@ class Launched:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        if not self._detached:
-            self._end()
-            self._listener.join()
+        if self._detached:
+            return  # The listener's pipe goes with this process; closing it here would wait for its next line.
+        self._end()
+        self._listener.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
 
