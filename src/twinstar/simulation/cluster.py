@@ -1,216 +1,322 @@
-"""A simulated cluster: each member's agent (the real code), its guard's core (the real code), and its database."""
+"""A simulated cluster: each member's agent (the real code), its guard's core (the real code), and its database; and
+what can be done to them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from twinstar.agent.agent import Agent
 from twinstar.agent.peers import PeerAddresses
 from twinstar.agent.settings import AgentSettings
-from twinstar.guard.core import (
-    Ended,
-    Event,
-    GuardCore,
-    Knock,
-    Knocked,
-    Look,
-    Received,
-    Seen,
-    Send,
-    Sweep,
-    Swept,
-    Tick,
-    Watch,
-)
+from twinstar.guard.core import Record
 from twinstar.guard.settings import GuardPeer, GuardSettings
 from twinstar.model.address import Address
 from twinstar.model.register import Durability, Register
 from twinstar.model.timing import Timings
 from twinstar.model.view import Settings
-from twinstar.model.wire import Inbox, Part, Sender
-from twinstar.ports.network import Datagrams
-from twinstar.simulation.database import Fleet, VirtualEngine
+from twinstar.simulation.client import Client
+from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.fleet import Fleet
+from twinstar.simulation.freezing import Gate, GatedClock, gated_engine
+from twinstar.simulation.guard import VirtualGuard
 from twinstar.simulation.memory_store import MemoryServer, MemoryStore
 from twinstar.simulation.network import VirtualNetwork, Wires
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
+from twinstar.simulation.witness import Witness
 from twinstar.store.base import root
 
 _SECRET = b"simulated"
 _CLUSTER = "simulated"
+_WATCH_MS = 5.0
 
 
-class VirtualGuard:
-    """Drives a guard's core on virtual time."""
+@dataclass(slots=True)
+class Process:
+    """One of our processes on a node."""
 
-    def __init__(self, settings: GuardSettings, engine: VirtualEngine, clock: VirtualClock) -> None:
-        self._settings, self._engine, self._clock = settings, engine, clock
-        self._core = GuardCore(settings, clock.now_ms())
-        self._sender = Sender(_CLUSTER, _SECRET, settings.member, Part.GUARD, clock.wall_ms() + 1)
-        self._inbox = Inbox(_CLUSTER, _SECRET)
-        self._datagrams: Datagrams | None = None
-        self._woken = asyncio.Event()
+    task: asyncio.Task[None]
+    gate: Gate
 
-    async def run(self, network: VirtualNetwork) -> None:
-        self._datagrams = await network.open_datagrams(self._settings.bind, self._receive)
-        try:
-            while True:
-                self._step(Tick())
-                pause = max(0.5, self._core.next_wake_ms() - self._clock.now_ms())
-                self._woken.clear()
-                try:
-                    async with self._clock.timeout_ms(pause):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            self._datagrams.close()
-
-    def _receive(self, data: bytes, _: Address) -> None:
-        envelope = self._inbox.open(data)
-        if envelope is not None:
-            self._step(Received(envelope))
-            self._woken.set()
-
-    def _step(self, first: Event) -> None:
-        events = deque([first])
-        while events:
-            for effect in self._core.step(events.popleft(), self._clock.now_ms()):
-                match effect:
-                    case Send(heartbeat, guards):
-                        self._send(self._sender.pack(heartbeat), guards)
-                    case Look() if self._engine.run:
-                        events.append(Seen(self._engine.run))
-                    case Watch(run):
-                        asyncio.ensure_future(self._watch(run))
-                    case Sweep(_, kill):
-                        if kill and self._engine.run:
-                            asyncio.ensure_future(self._engine.crash())
-                        events.append(Swept(0))
-                    case Knock():
-                        events.append(Knocked(not self._engine.hung))
-                    case _:
-                        pass
-
-    async def _watch(self, run: str) -> None:
-        if self._engine.run == run:
-            await self._engine.ended()
-        self._step(Ended(run))
-        self._woken.set()
-
-    def _send(self, data: bytes, guards: bool) -> None:
-        assert self._datagrams is not None
-        self._datagrams.send(self._settings.agent, data)
-        for peer in self._settings.peers:
-            self._datagrams.send(peer.agent, data)
-            if guards:
-                self._datagrams.send(peer.guard, data)
+    async def kill(self) -> None:
+        self.gate.abandon()
+        self.task.cancel()
+        await asyncio.wait({self.task})
 
 
 @dataclass(slots=True)
 class Member:
     name: str
+    host: str
     engine: VirtualEngine
     agent: Agent | None = None
-    tasks: tuple[asyncio.Task[None], ...] = ()
+    guard: VirtualGuard | None = None
+    store: MemoryStore | None = None
+    agent_process: Process | None = None
+    guard_process: Process | None = None
+    record: Record = field(default_factory=Record)
+
+    @property
+    def processes(self) -> list[Process]:
+        return [p for p in (self.agent_process, self.guard_process) if p is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What kind of cluster. Durations in milliseconds."""
+
+    size: int = 3
+    durability: Durability = Durability.QUORUM
+    policy: Literal["block", "degrade"] = "block"
+    lease_ms: int = 2_000
+    voter_removal_ms: float = 10_000
 
 
 class Cluster:
-    """`size` members, `durability`, everything decided by `seed`. Must be made inside the virtual loop."""
+    """Everything is decided by `seed`. Must be made inside the virtual loop."""
 
-    def __init__(self, loop: VirtualLoop, seed: int, size: int, directory: Path, durability: Durability) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, directory: Path, plan: Plan) -> None:
         self.clock = VirtualClock(loop)
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
         self.server = MemoryServer()
-        self.fleet = Fleet(self.clock, self.randomness, self.wires.passes)
-        self._directory, self._durability = directory, durability
-        self._names = tuple(f"n{i}" for i in range(1, size + 1))
+        self.witness = Witness(plan.durability)
+        self.fleet = Fleet(self.clock, self.randomness, self.wires.passes, self.witness)
+        self.plan = plan
+        self._directory = directory
+        self.names = tuple(f"n{i}" for i in range(1, plan.size + 1))
         self._addresses = {
             m: PeerAddresses(Address(f"10.0.0.{i}", 1), Address(f"10.0.0.{i}", 2), Address(f"10.0.0.{i}", 5432))
-            for i, m in enumerate(self._names, 1)
+            for i, m in enumerate(self.names, 1)
         }
-        self.members = {m: Member(m, VirtualEngine(m, a.database, self.fleet)) for m, a in self._addresses.items()}
+        self.members = {
+            m: Member(m, a.database.host, VirtualEngine(m, a.database, self.fleet)) for m, a in self._addresses.items()
+        }
+        self._timings = Timings.preset("fast", {"voter_removal_ms": plan.voter_removal_ms})
+        self._background: list[asyncio.Task[Any]] = []
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start_all(self) -> None:
+        for name in self.names:
+            self.start(name)
+        self.aside(self._witness_for_ever())
 
     def start(self, name: str) -> None:
-        """Starts a member's guard and agent."""
-        member, timings = self.members[name], Timings.preset("fast")
-        network = VirtualNetwork(self.wires)
-        guard = VirtualGuard(self._guard_settings(name, timings), member.engine, self.clock)
+        """Starts what is missing of a member's guard and agent."""
+        member = self.members[name]
+        if member.guard_process is None:
+            self.start_guard(name)
+        if member.agent_process is None:
+            self.start_agent(name)
+
+    def start_guard(self, name: str) -> None:
+        member, gate = self.members[name], Gate()
+        clock = GatedClock(self.clock, gate)
+        member.guard = VirtualGuard(self._guard_settings(name), _SECRET, member.engine, clock, gate, member.record)
+        network = VirtualNetwork(self.wires, gate)
+        member.guard_process = Process(asyncio.create_task(member.guard.run(network)), gate)
+
+    def start_agent(self, name: str) -> None:
+        member, gate, timings = self.members[name], Gate(), self._timings
+        clock = GatedClock(self.clock, gate)
         rules = Settings(
-            self._names, self._durability, len(self._names) // 2, "block",
-            election_timeout_ms=timings.election_timeout_ms, lease_ms=2_000,
+            self.names, self.plan.durability, len(self.names) // 2, self.plan.policy,
+            election_timeout_ms=timings.election_timeout_ms, naming_delay_ms=timings.naming_delay_ms,
+            heartbeat_ms=timings.heartbeat_ms, voter_removal_ms=timings.voter_removal_ms,
+            start_grace_ms=timings.start_grace_ms, lease_ms=self.plan.lease_ms,
         )  # fmt: skip
         settings = AgentSettings(
             _CLUSTER, name, _SECRET, rules, timings, self._addresses, self._directory / f"{name}.json"
         )
-        store = MemoryStore(self.server, _CLUSTER, self.clock, self.randomness)
-        engine = member.engine
-        agent = Agent(settings, store, engine, self.clock, self.randomness, network, engine.peer_answers)
-        member.agent = agent
-        member.tasks = (asyncio.create_task(guard.run(network)), asyncio.create_task(agent.run()))
+        faults = member.store.faults if member.store else None
+        member.store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
+        member.store.faults = faults or member.store.faults
+        engine = gated_engine(member.engine, gate)
+        network = VirtualNetwork(self.wires, gate)
+        member.agent = Agent(
+            settings, member.store, engine, clock, self.randomness, network, member.engine.peer_answers
+        )
+        member.agent_process = Process(asyncio.create_task(member.agent.run()), gate)
 
-    def start_all(self) -> None:
-        for name in self._names:
-            self.start(name)
+    def client(self, choose: Callable[[], VirtualEngine | None] | None = None) -> Client:
+        """A client that writes from now on; to the leader by its own word, unless `choose` says otherwise."""
+        client = Client(self.clock, choose or self._leading_engine)
+        self.aside(client.write_for_ever())
+        return client
+
+    def aside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Something that goes on beside the story."""
+        self._background.append(asyncio.create_task(work))
+
+    def _leading_engine(self) -> VirtualEngine | None:
+        leader = self.leader()
+        return leader.engine if leader else None
+
+    def any_primary(self) -> VirtualEngine | None:
+        """Any database that takes writes: the choice of a client that no router leads."""
+        primaries = [m.engine for m in self.members.values() if m.engine.primary_run and m.engine.run]
+        return primaries[int(self.randomness.between(0, len(primaries) - 0.001))] if primaries else None
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    async def kill_agent(self, name: str) -> None:
+        member = self.members[name]
+        process, member.agent_process, member.agent = member.agent_process, None, None
+        if process is not None:
+            await process.kill()
+
+    async def kill_guard(self, name: str) -> None:
+        member = self.members[name]
+        process, member.guard_process = member.guard_process, None
+        if process is not None and member.guard is not None:
+            await process.kill()
+            member.record = member.guard.record
 
     async def kill_node(self, name: str) -> None:
-        """Agent, guard and database at once."""
+        """Agent, guard and database at once; what the guard remembers does not survive a machine."""
         member = self.members[name]
-        for task in member.tasks:
-            task.cancel()
-        await member.engine.crash()
-        await asyncio.gather(*member.tasks, return_exceptions=True)
-        member.agent = None
+        member.engine.end_at_once()
+        await self.kill_agent(name)
+        await self.kill_guard(name)
+        member.engine.end_at_once()
+        member.engine.frozen = False
+        member.record = Record()
+
+    async def lose_disk(self, name: str) -> None:
+        """A node dies and comes back with nothing: neither data nor promise."""
+        await self.kill_node(name)
+        self.members[name].engine.lose_disk()
+        (self._directory / f"{name}.json").unlink(missing_ok=True)
+        self.witness.lost_disk(name)
 
     def freeze(self, name: str) -> None:
-        """The member neither sends nor receives any more; its processes live on."""
-        self.wires.silent.add(self._addresses[name].agent.host)
+        """Every process of the node is stopped (SIGSTOP): silent, and no connection is reset."""
+        member = self.members[name]
+        member.engine.frozen = True
+        for process in member.processes:
+            process.gate.shut()
 
     def thaw(self, name: str) -> None:
-        self.wires.silent.discard(self._addresses[name].agent.host)
+        member = self.members[name]
+        member.engine.frozen = False
+        member.engine.tell()
+        for process in member.processes:
+            process.gate.open()
+
+    def isolate(self, name: str, store: bool = True) -> None:
+        """Nothing passes between the node and the others, nor (`store`) between it and the store."""
+        self.wires.silent.add(self.members[name].host)
+        self._cut_store(name, store)
+
+    def rejoin(self, name: str) -> None:
+        self.wires.silent.discard(self.members[name].host)
+        self._cut_store(name, False)
+
+    def _cut_store(self, name: str, cut_off: bool) -> None:
+        store = self.members[name].store
+        if store is not None:
+            store.faults.cut_off = cut_off
+
+    def cut(self, one: str, other: str) -> None:
+        """Nothing passes between two nodes, in either direction."""
+        a, b = self.members[one].host, self.members[other].host
+        self.wires.cut |= {(a, b), (b, a)}
+
+    def heal(self) -> None:
+        """Every network is whole, every store answers, every process goes on."""
+        self.wires.cut.clear()
+        self.server.start()
+        for name, member in self.members.items():
+            self.rejoin(name)
+            self.thaw(name)
+            if member.store is not None:
+                faults = member.store.faults
+                faults.lose_answer = faults.lose_request = faults.late_request = faults.break_watch = 0.0
+
+    # -- what is seen -------------------------------------------------------------------------------------------------
+
+    async def _witness_for_ever(self) -> None:
+        while True:
+            for member in self.members.values():
+                if member.agent is not None:
+                    self.witness.promised(member.name, member.agent.memory.now.promise)
+                    self.witness.opened(member.agent.body.opened)
+            await self.clock.sleep_ms(_WATCH_MS)
 
     @property
-    def register(self) -> Register | None:
+    def register(self) -> Register:
         """The register as the store has it now."""
         value = self.server.read(root(_CLUSTER) + "register")
-        return Register.decode(value.value) if value else None
+        assert value is not None, "there is no register yet"
+        return Register.decode(value.value)
+
+    def registers(self) -> list[Register]:
+        """Every version that there ever was."""
+        changes = [c for c in self.server.history if c.key.endswith("/register") and c.value is not None]
+        return [Register.decode(c.value.value) for c in changes if c.value is not None]
 
     def leader(self) -> Member | None:
         """The member whose epoch is open by its own word."""
-        register = self.register
-        if register is None or not register.leader:
+        if not self.registers_exist():
             return None
-        member = self.members[register.leader]
-        opened = member.agent is not None and member.agent.body.opened == register.epoch
-        return member if opened and member.engine.primary_run else None
+        register = self.register
+        member = self.members.get(register.leader)
+        if member is None or member.agent is None or not member.engine.primary_run or member.engine.stuck:
+            return None
+        return member if member.engine.run and member.agent.body.opened == register.epoch else None
 
-    async def until(self, what: str, condition: object, within_ms: float = 30_000) -> float:
-        """Waits on virtual time; how long it took, in ms. Raises AssertionError with the state when it does not come."""
+    def registers_exist(self) -> bool:
+        return self.server.read(root(_CLUSTER) + "register") is not None
+
+    def whole(self) -> bool:
+        """An open leader, and every member a copy that streams from it for its epoch."""
+        leader = self.leader()
+        if leader is None or len(self.register.copies) != len(self.names):
+            return False
+        epoch = self.register.epoch
+        return sum(s.streaming and s.epoch == epoch for s in leader.engine.senders) == len(self.names) - 1
+
+    def check(self) -> None:
+        """Raises AssertionError when an invariant is broken, or an agent or guard has ended by itself."""
+        self.witness.registers(self.registers())
+        for member in self.members.values():
+            for process in member.processes:
+                if process.task.done():
+                    self.witness.breaches.append(f"a process of {member.name} ended: {process.task!r}")
+        self.witness.check()
+
+    async def until(self, what: str, condition: Callable[[], object], within_ms: float = 30_000) -> float:
+        """Waits on virtual time; how long it took, in ms. Raises AssertionError, with the state, when it is too long."""
         began = self.clock.now_ms()
-        assert callable(condition)
         while not condition():
-            if self.clock.now_ms() - began > within_ms:
+            if self.witness.breaches or self.clock.now_ms() - began > within_ms:
+                self.check()
                 raise AssertionError(f"not {what} after {within_ms:.0f} ms: {self.describe()}")
-            await self.clock.sleep_ms(5)
+            await self.clock.sleep_ms(_WATCH_MS)
         return self.clock.now_ms() - began
 
     def describe(self) -> str:
-        lines = [f"register {self.register}"]
+        lines = [f"register {self.register if self.registers_exist() else 'absent'}"]
         for member in self.members.values():
-            agent = member.agent
+            agent, engine = member.agent, member.engine
             said = f"{agent.plan.state} {agent.plan.note} {agent.lane.effect} {agent.lane.trouble}" if agent else "dead"
-            lines.append(f"{member.name}: run {member.engine.run!r} primary {member.engine.primary_run} {said}")
+            promise = agent.memory.now.promise if agent else "?"
+            lines.append(
+                f"{member.name}: run {engine.run!r} primary {engine.primary_run} at {engine.disk.position} "
+                f"follows {engine.disk.upstream and engine.disk.upstream.member} promise {promise}: {said}"
+            )
         return "\n".join(lines)
 
-    def _guard_settings(self, name: str, timings: Timings) -> GuardSettings:
-        own = self._addresses[name]
+    def _guard_settings(self, name: str) -> GuardSettings:
+        own, timings = self._addresses[name], self._timings
         return GuardSettings(
-            cluster=_CLUSTER, member=name, secret_file="/none", bind=own.guard, agent=own.agent,
+            cluster=_CLUSTER, member=name, secret_file="/none", bind=own.guard, agent=own.agent,  # noqa: S106
             data_directory="/none", state_file="/none",
             peers=tuple(GuardPeer(m, a.agent, a.guard) for m, a in self._addresses.items() if m != name),
-            durability=self._durability.value, lease_ms=2_000, heartbeat_ms=timings.heartbeat_ms,
+            durability=self.plan.durability.value, lease_ms=self.plan.lease_ms, heartbeat_ms=timings.heartbeat_ms,
             stall_ms=timings.stall_ms, agent_silent_ms=timings.agent_silent_ms,
         )  # fmt: skip

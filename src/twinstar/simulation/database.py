@@ -1,80 +1,61 @@
-"""A model of PostgreSQL's replication: logs with timelines, flush and replay, synchronous waiting, crashes.
+"""A model of PostgreSQL: processes, log, flush and replay, synchronous waiting, crashes.
 
 As unkind as the real one where it was looked at (`tests/engine/postgresql/test_facts.py`): a diverged standby that
 attaches *is* counted by the number it reports; a standby streams from its old upstream again when that comes back; what
-waited for confirmation is visible after a restart; a promotion takes the timeline it is told only if nobody has used it.
+waited for confirmation is visible after a restart; of the unflushed end of a log a crash leaves any part; a dead main
+process's others go on for a moment; a changed setting is in effect here and not yet there; an operation that its caller
+gave up goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from typing import Any
 
 from twinstar.engine.base import Progress, RewindResult
 from twinstar.model.address import Address
 from twinstar.model.engine import BLOCKED, Attachment, EngineState, EngineStatus, Names, Primary, Upstream
 from twinstar.model.errors import EngineError, ProtocolBreach
 from twinstar.model.position import Branch, Position
-from twinstar.ports.clock import Clock
-from twinstar.ports.randomness import Randomness
-
-_RECORD_BYTES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One entry of a log: the timeline it was written on, and a client's number (None: the database's own)."""
-
-    timeline: int
-    number: int | None = None
-
-
-@dataclass(slots=True)
-class Disk:
-    """What survives a crash."""
-
-    log: list[Record] = field(default_factory=list)
-    exists: bool = False
-    system_identifier: str = ""
-    nonce: str = ""
-    upstream: Upstream | None = None
-    clean_stop: bool = False
-
-    @property
-    def position(self) -> Position:
-        return Position(self.log[-1].timeline if self.log else 1, len(self.log) * _RECORD_BYTES)
-
-
-class Fleet:
-    """All databases of a simulated cluster, reached by address."""
-
-    def __init__(self, clock: Clock, randomness: Randomness, reaches: Callable[[str, str], bool]) -> None:
-        self.clock, self.randomness, self.reaches = clock, randomness, reaches
-        self.at: dict[Address, VirtualEngine] = {}
-        self._runs = 0
-
-    def next_run(self) -> str:
-        self._runs += 1
-        return f"{1000 + self._runs}:{self._runs}"
+from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
+from twinstar.simulation.fleet import Fleet
+from twinstar.simulation.replication import Link, Senders, receive_for_ever
 
 
 class VirtualEngine:
     """`engine.base.Engine` over a model. The same object stands for the disk and for what runs on it."""
 
     def __init__(self, member: str, address: Address, fleet: Fleet) -> None:
-        self.member, self.address, self._fleet = member, address, fleet
+        self.member, self.address, self.fleet = member, address, fleet
         self.disk = Disk()
         self.run = ""
+        """The main process that runs now; empty when there is none."""
+        self.has_processes = False
+        """The main process or others of this database are there."""
         self.primary_run = False
+        self.stopping = False
         self.names: Names = BLOCKED
-        self.flushed: dict[str, tuple[int, int]] = {}
-        """By member: (epoch it attached for, LSN it last reported)."""
-        self.hung = False
+        self._names_before: Names | None = None
+        """Still in effect in some of the processes."""
+        self.senders = Senders(fleet.clock)
+        self.link = Link()
+        self.hung = self.frozen = False
+        self.news = asyncio.Event()
+        """Set, and replaced, when something happened that somebody may wait for."""
         self._gone = asyncio.Event()
-        self._confirmed = asyncio.Condition()
         self._stream: asyncio.Task[None] | None = None
+        self._going_on: set[asyncio.Task[Any]] = set()
         fleet.at[address] = self
+
+    @property
+    def stuck(self) -> bool:
+        return self.hung or self.frozen
+
+    def tell(self) -> None:
+        """Something happened."""
+        self.news.set()
+        self.news = asyncio.Event()
 
     # -- what a client does -------------------------------------------------------------------------------------------
 
@@ -82,120 +63,170 @@ class VirtualEngine:
         """True when the commit was acknowledged; waits for ever while nobody confirms. Raises EngineError when the
         database is no primary or ends meanwhile.
         """
-        if not self.primary_run or not self.run or self.hung:
+        if not self.primary_run or not self.run or self.stopping or self.stuck:
             raise EngineError(f"{self.member} takes no writes.")
-        run = self.run
-        self.disk.log.append(Record(self._timeline(), number))
-        end = self.disk.position.lsn
-        async with self._confirmed:
-            await self._confirmed.wait_for(lambda: self.run != run or self._is_confirmed(end))
-        if self.run != run:
-            raise EngineError(f"{self.member} ended before the commit was confirmed.")
-        return True
+        life = self._gone
+        count = self.disk.append(Record(self.disk.log[-1].timeline, number))
+        await self.fleet.takes(0.2, 1)
+        while self.has_processes and self._gone is life:
+            if not self.stuck:
+                if self.disk.flushed < count:
+                    self.disk.flush(count)
+                    self.tell()
+                by = self._confirmed_by(count * RECORD_BYTES)
+                if by is not None:
+                    self.fleet.witness.acknowledges(self.member, by.epoch, number)
+                    return True
+            await self.news.wait()
+        raise EngineError(f"{self.member} ended before the commit was confirmed.")
 
-    def numbers(self) -> set[int]:
+    def numbers(self) -> frozenset[int]:
         """What a reader sees on this member."""
-        return {r.number for r in self.disk.log if r.number is not None}
+        return self.disk.numbers()
 
-    def _is_confirmed(self, lsn: int) -> bool:
-        enough = [m for m in self.names.voters if self.flushed.get(m, (0, 0))[0] == self.names.epoch]
-        return sum(self.flushed[m][1] >= lsn for m in enough) >= self.names.required
-
-    def _timeline(self) -> int:
-        return self.disk.position.timeline
+    def _confirmed_by(self, lsn: int) -> Names | None:
+        """The setting under which this position is confirmed; while it changes, either will do."""
+        for names in (self.names, self._names_before):
+            if names is not None and self.senders.confirming(names, lsn) >= names.required:
+                return names
+        return None
 
     # -- faults -------------------------------------------------------------------------------------------------------
 
-    async def crash(self) -> None:
-        """The processes end at once; the disk stays."""
-        await self._end(clean=False)
+    def crash(self) -> None:
+        """The main process ends at once, what is left of the others a moment later; the disk stays."""
+        if not self.run:
+            return
+        self.run = ""
+        self._gone.set()
+        self.fleet.witness.sometimes["crash"] += 1
+        self._goes_on(self._remains(self._gone))
 
-    async def _end(self, clean: bool) -> None:
-        if self._stream is not None:
-            self._stream.cancel()
-            self._stream = None
-        self.run, self.primary_run, self.names, self.hung = "", False, BLOCKED, False
-        self.flushed = {}
+    def end_at_once(self) -> None:
+        """Every process of it is killed."""
+        if not self.has_processes:
+            return
+        self.disk.crash(self.fleet.randomness.between(0, 1))
+        self._end(clean=False)
+
+    async def _remains(self, life: asyncio.Event) -> None:
+        await self.fleet.takes(0, 5)
+        if self._gone is life:
+            self.end_at_once()
+
+    def _end(self, clean: bool) -> None:
+        self._disconnect()
+        self.run, self.primary_run, self.stopping, self.has_processes = "", False, False, False
+        self.names, self._names_before, self.hung = BLOCKED, None, False
+        self.senders.clear()
         self.disk.clean_stop = clean
         self._gone.set()
-        async with self._confirmed:
-            self._confirmed.notify_all()
+        self.tell()
+
+    def lose_disk(self) -> None:
+        self.end_at_once()
+        self.disk = Disk()
 
     # -- observing ----------------------------------------------------------------------------------------------------
 
     async def inspect(self) -> EngineState:
-        disk = self.disk
-        if not disk.exists:
-            return EngineState(EngineStatus.ABSENT, nonce=disk.nonce)
-        status = EngineStatus.STOPPED
-        if self.run:
-            status = EngineStatus.PRIMARY if self.primary_run else EngineStatus.STANDBY
-        stopped = status is EngineStatus.STOPPED
+        disk, status = self.disk, self._status()
+        if status is EngineStatus.ABSENT:
+            return EngineState(status, nonce=disk.nonce)
+        known = disk.position if self.run else None
+        begins = Position(disk.timeline, disk.position.lsn - RECORD_BYTES)
         return EngineState(
             status=status,
             pid=int(self.run.split(":")[0]) if self.run else None,
             run=self.run,
-            position=None if stopped else disk.position,
+            position=known,
             upstream=(disk.upstream.member, disk.upstream.epoch) if disk.upstream else None,
-            receiving=self._receives(),
+            receiving=self.link.streaming,
             names=self.names if self.primary_run else None,
             system_identifier=disk.system_identifier,
             nonce=disk.nonce,
-            shut_down_at=Position(disk.position.timeline, disk.position.lsn - _RECORD_BYTES)
-            if stopped and disk.clean_stop
-            else None,
+            shut_down_at=begins if status is EngineStatus.STOPPED and disk.clean_stop else None,
         )
+
+    def _status(self) -> EngineStatus:
+        if self.disk.incomplete:
+            return EngineStatus.INCOMPLETE
+        if not self.disk.exists:
+            return EngineStatus.ABSENT
+        if not self.run:
+            return EngineStatus.REMAINS if self.has_processes else EngineStatus.STOPPED
+        if self.stopping:
+            return EngineStatus.STOPPING
+        return EngineStatus.PRIMARY if self.primary_run else EngineStatus.STANDBY
 
     async def ended(self) -> None:
         await self._gone.wait()
 
     async def answers(self, deadline_ms: float) -> bool:
-        if self.hung:
-            await self._fleet.clock.sleep_ms(deadline_ms)
-        return bool(self.run) and not self.hung
+        if self.stuck:
+            await self.fleet.clock.sleep_ms(deadline_ms)
+        return bool(self.run) and not self.stuck
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        await self._takes(30, 80)
-        if not self.disk.exists:
+        await self.fleet.takes(30, 80)
+        if not self.disk.exists or self.disk.incomplete:
             raise EngineError(f"{self.member} has no database to start.")
+        if self.has_processes:
+            raise EngineError(f"Processes of {self.member} are still there; they are ended first.")
         self.disk.upstream = None
         self._begin(primary=False)
 
     def _begin(self, primary: bool) -> None:
-        self.run, self.primary_run = self._fleet.next_run(), primary
+        self.run, self.primary_run, self.has_processes = self.fleet.next_run(), primary, True
         self.names, self.disk.clean_stop = BLOCKED, False
         self._gone = asyncio.Event()
 
     async def stop(self, deadline_ms: float) -> bool:
-        if self.hung:
-            await self._fleet.clock.sleep_ms(deadline_ms)
-            return False
-        await self._takes(10, 40)
-        if self.run and self.primary_run:
-            self.disk.log.append(Record(self._timeline()))
-            await self._takes(2, 5)
-            await self._ship_to_all()
-        await self._end(clean=True)
-        return True
+        if not self.has_processes:
+            return True
+        if not self.stuck:
+            await self._to_its_end(self._stop(self._gone))
+            return not self.has_processes
+        await self.fleet.clock.sleep_ms(deadline_ms)
+        return not self.has_processes
+
+    async def _stop(self, life: asyncio.Event) -> None:
+        """Sessions end at once; the last record goes to whoever is connected."""
+        self.stopping = True
+        await self.fleet.takes(5, 20)
+        if self._gone is not life or not self.run:
+            return
+        self._last_record()
+        await self.fleet.takes(2, 5)
+        if self._gone is life:
+            self.disk.flush()
+            self._end(clean=True)
+
+    def _last_record(self) -> None:
+        if self.primary_run:
+            self.disk.append(Record(self.disk.log[-1].timeline))
+            self.disk.flush()
+            self.tell()
 
     async def kill(self) -> None:
-        await self._takes(2, 10)
-        if self.run:
-            await self._end(clean=False)
+        await self.fleet.takes(1, 5)
+        self.end_at_once()
 
     # -- the protocol's steps -----------------------------------------------------------------------------------------
 
     async def bootstrap(self, nonce: str, progress: Progress) -> str:
         if self.disk.exists and not self.disk.nonce:
             raise EngineError("There is a database already.")
-        await self._end(clean=False)
-        self.disk = Disk(exists=True, nonce=nonce, system_identifier=self._fleet.randomness.token())
+        self.end_at_once()
+        self.disk = Disk(exists=True, nonce=nonce, system_identifier=self.fleet.randomness.token())
         progress("making the database")
-        await self._takes(400, 600)
-        self.disk.log = [Record(1)]
+        await self.fleet.takes(200, 400)
+        self.disk.append(Record(1))
+        self.disk.flush()
         self._begin(primary=True)
+        self.fleet.witness.began(self.member, 1, frozenset(), "bootstrap")
         return self.disk.system_identifier
 
     async def bootstrap_done(self) -> None:
@@ -204,164 +235,165 @@ class VirtualEngine:
     async def detach(self) -> Position | None:
         if not self.run:
             return None
-        await self._takes(2, 8)
+        await self.fleet.takes(2, 8)
         self.disk.upstream = None
-        if self._stream is not None:
-            self._stream.cancel()
-            self._stream = None
+        self._disconnect()
+        self.disk.flush()
         return self.disk.position
 
     async def seal(self) -> Position:
         position = await self.detach()
         if position is None or self.primary_run:
             raise EngineError(f"{self.member} is not a running standby, so it cannot seal.")
-        await self._takes(10, 40)
+        await self.fleet.takes(5, 40)
+        if self._status() is not EngineStatus.STANDBY or self.stuck:
+            raise EngineError(f"{self.member} did not get to the end of its log.")
         return self.disk.position
 
     async def promote(self, epoch: int, names: Names) -> Position:
         if self.disk.upstream is not None or self.primary_run or not self.run:
             raise EngineError(f"{self.member} is not sealed.")
-        if self.disk.position.timeline >= epoch:
-            raise ProtocolBreach(f"The log has a record of timeline {self.disk.position.timeline} already.")
-        await self._takes(20, 60)
-        self.names, self.flushed = names, {}
-        self.disk.log.append(Record(epoch))
-        self.primary_run = True
+        if self.disk.timeline >= epoch:
+            raise ProtocolBreach(f"The log has a record of timeline {self.disk.timeline} already.")
+        await self._to_its_end(self._promote(epoch, names, self._gone))
+        if self._status() is not EngineStatus.PRIMARY:
+            raise EngineError(f"{self.member} ended while it was being promoted.")
         return self.disk.position
 
+    async def _promote(self, epoch: int, names: Names, life: asyncio.Event) -> None:
+        await self.fleet.takes(20, 60)
+        if self._gone is not life or not self.run:
+            return
+        self.names, self.primary_run = names, True
+        self.fleet.witness.began(self.member, epoch, self.disk.numbers(), "promoted")
+        self.disk.append(Record(epoch))
+        self.disk.flush()
+        self.tell()
+
     async def open_names(self, names: Names) -> Position:
-        await self._takes(10, 30)
-        self.names = names
-        async with self._confirmed:
-            self._confirmed.notify_all()
+        self._must_be_primary()
+        life = self._gone
+        self._names_before, self.names = self.names, names
+        self.tell()
+        await self.fleet.takes(5, 15)
+        if self._gone is not life or not self.run or self.stuck:
+            raise EngineError(f"{self.member} ended while its settings were changed.")
+        self._names_before = None
         return self.disk.position
 
     async def retag(self, names: Names) -> Position:
-        self.flushed = {}
+        self._must_be_primary()
+        self.fleet.witness.began(self.member, names.epoch, self.disk.numbers(), "retaken")
         await self.open_names(names)
-        self.disk.log.append(Record(self._timeline()))
+        self.senders.end(lambda sender: sender.epoch != names.epoch)
+        self._last_record()
         return self.disk.position
 
+    def _must_be_primary(self) -> None:
+        if not self.primary_run or not self.run or self.stopping:
+            raise EngineError(f"{self.member} is no primary.")
+
     async def branch(self, upstream: Upstream) -> Branch:
-        await self._takes(2, 6)
-        leader = self._upstream_engine(upstream)
-        if leader is None or not leader.primary_run:
-            raise EngineError(f"{upstream.member} does not answer as a primary yet.")
-        ends: dict[int, int] = {}
-        for index, record in enumerate(leader.disk.log, 1):
-            ends[record.timeline] = index * _RECORD_BYTES
-        own = ends.pop(leader.disk.position.timeline)
-        assert own
-        return Branch(leader.disk.position.timeline, tuple(sorted(ends.items())))
+        await self.fleet.takes(2, 6)
+        leader = self._primary_at(upstream)
+        return leader.disk.branch()
 
     async def follow(self, upstream: Upstream) -> None:
-        await self._takes(2, 10)
+        await self.fleet.takes(2, 10)
         if not self.run or self.primary_run:
             raise EngineError(f"{self.member} is not a running standby.")
+        self._disconnect()
         self.disk.upstream = upstream
-        if self._stream is not None:
-            self._stream.cancel()
-        self._stream = asyncio.create_task(self._receive_for_ever())
+        self._stream = asyncio.create_task(receive_for_ever(self))
 
     async def rewind(self, upstream: Upstream, progress: Progress) -> RewindResult:
-        leader = self._upstream_engine(upstream)
-        if leader is None:
-            raise EngineError(f"{upstream.member} does not answer.")
+        if self.has_processes:
+            raise EngineError(f"{self.member} runs: it is stopped before it is rewound.")
+        self._primary_at(upstream)
+        if self.fleet.chance(0.2):
+            return RewindResult.IMPOSSIBLE
         progress("rewinding")
-        await self._takes(150, 800)
-        self.disk.log = list(leader.disk.log)
+        self.disk.incomplete = True
+        await self.fleet.takes(50, 300)
+        self.disk = self._primary_at(upstream).disk.copy()
+        self.fleet.witness.sometimes["rewound"] += 1
         return RewindResult.DONE
 
     async def clone(self, upstream: Upstream, progress: Progress) -> None:
         progress(f"copying {upstream.member}")
-        await self._takes(200, 900)
-        leader = self._upstream_engine(upstream)
-        if leader is None or not leader.primary_run:
-            raise EngineError(f"{upstream.member} does not answer.")
-        self.disk = Disk(list(leader.disk.log), True, leader.disk.system_identifier)
+        await self.fleet.takes(100, 500)
+        leader = self._primary_at(upstream)
+        self.end_at_once()
+        self.disk = leader.disk.copy()
+        self.fleet.witness.sometimes["cloned"] += 1
+
+    def _primary_at(self, upstream: Upstream) -> VirtualEngine:
+        leader = self.reachable(upstream)
+        if leader is None or not leader.primary_run or leader.stuck:
+            raise EngineError(f"{upstream.member} does not answer as a primary.")
+        return leader
 
     # -- a running primary's care -------------------------------------------------------------------------------------
 
     async def primary(self) -> Primary:
-        if not self.primary_run:
-            raise EngineError(f"{self.member} is no primary.")
+        if self.stuck:
+            await self.fleet.clock.sleep_ms(1_000)
+        if not self.primary_run or not self.run or self.stuck:
+            raise EngineError(f"{self.member} is no primary that answers.")
         return Primary(self.disk.position, await self.attachments())
 
     async def attachments(self) -> tuple[Attachment, ...]:
-        here = [e for e in self._fleet.at.values() if e.follows(self)]
         return tuple(
-            Attachment(e.member, e.disk.upstream.epoch, lsn, lsn, True, True, 1)
-            for e in here
-            if e.disk.upstream and (lsn := self.flushed.get(e.member, (0, 0))[1])
+            Attachment(s.member, s.epoch, s.flushed, s.flushed, s.streaming, True, s.pid) for s in self.senders
         )
 
     async def end_walsenders(self, pids: frozenset[int]) -> None:
-        pass
+        self.senders.end(lambda sender: sender.pid in pids)
 
     async def prepare_stop(self) -> None:
-        await self._takes(5, 30)
+        await self.fleet.takes(5, 30)
 
     async def keep_slots(self, members: frozenset[str]) -> None:
-        pass
+        """Slots take no part in the model; a sender's place is its slot."""
 
     async def reload(self, parameters: dict[str, str]) -> None:
-        pass
+        """Users' settings take no part in the model."""
 
     async def close(self) -> None:
-        pass
+        """There are no connections."""
 
     async def peer_answers(self, address: Address) -> bool:
         """Whether another member's database answers a connection from here."""
-        other = self._fleet.at.get(address)
-        reached = other is not None and self._fleet.reaches(self.address.host, address.host)
-        if not reached:
-            await self._fleet.clock.sleep_ms(125)
-        return bool(reached and other and other.run and not other.hung)
+        other = self.fleet.at.get(address)
+        reached = other is not None and self._reaches(other)
+        if not reached or other is None or other.stuck:
+            await self.fleet.clock.sleep_ms(125)
+            return False
+        return bool(other.run)
 
-    # -- replication --------------------------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------------------------------
 
-    def follows(self, other: VirtualEngine) -> bool:
-        upstream = self.disk.upstream
-        connected = upstream is not None and upstream.address == other.address and bool(self.run)
-        return connected and self._fleet.reaches(self.address.host, other.address.host)
+    def reachable(self, upstream: Upstream | None) -> VirtualEngine | None:
+        """The database that runs at the upstream's address, whatever it is now."""
+        other = self.fleet.at.get(upstream.address) if upstream else None
+        return other if other is not None and other.run and self._reaches(other) else None
 
-    def _receives(self) -> bool:
-        upstream = self.disk.upstream
-        leader = self._upstream_engine(upstream) if upstream else None
-        return bool(self._stream and leader and leader.run)
+    def _reaches(self, other: VirtualEngine) -> bool:
+        there, back = (self.address.host, other.address.host), (other.address.host, self.address.host)
+        return self.fleet.reaches(*there) and self.fleet.reaches(*back)
 
-    def _upstream_engine(self, upstream: Upstream) -> VirtualEngine | None:
-        other = self._fleet.at.get(upstream.address)
-        if other is None or not other.run or not self._fleet.reaches(self.address.host, upstream.address.host):
-            return None
-        return other
+    def _disconnect(self) -> None:
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+        self.link.drop()
 
-    async def _receive_for_ever(self) -> None:
-        while True:
-            await self._fleet.clock.sleep_ms(self._fleet.randomness.between(1, 4))
-            upstream = self.disk.upstream
-            leader = self._upstream_engine(upstream) if upstream else None
-            if leader is not None and upstream is not None and not self.hung and not leader.hung:
-                self._take_from(leader)
-                await leader.report(self.member, upstream.epoch, self.disk.position.lsn)
+    async def _to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Waits for what goes on even when nobody waits for it any more."""
+        await asyncio.shield(self._goes_on(work))
 
-    def _take_from(self, leader: VirtualEngine) -> None:
-        """Ships what is new, if this log is a prefix; a diverged one receives nothing, and is counted all the same."""
-        mine, theirs = self.disk.log, leader.disk.log
-        if len(mine) <= len(theirs) and mine == theirs[: len(mine)]:
-            mine.extend(theirs[len(mine) :])
-
-    async def report(self, member: str, epoch: int, lsn: int) -> None:
-        """A standby's flush position: the engine counts the number alone."""
-        if self.run:
-            self.flushed[member] = (epoch, lsn)
-            async with self._confirmed:
-                self._confirmed.notify_all()
-
-    async def _ship_to_all(self) -> None:
-        for other in self._fleet.at.values():
-            if other.follows(self) and not other.hung:
-                other._take_from(self)
-
-    async def _takes(self, low_ms: float, high_ms: float) -> None:
-        await self._fleet.clock.sleep_ms(self._fleet.randomness.between(low_ms, high_ms))
+    def _goes_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        return task

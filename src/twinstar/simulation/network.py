@@ -10,6 +10,7 @@ from twinstar.model.address import Address
 from twinstar.model.errors import EnvironmentTrouble
 from twinstar.ports.network import Datagrams
 from twinstar.ports.randomness import Randomness
+from twinstar.simulation.freezing import Gate
 
 
 class Wires:
@@ -19,7 +20,7 @@ class Wires:
         self.randomness, self.delay_ms, self.loss = randomness, delay_ms, loss
         self.cut: set[tuple[str, str]] = set()
         self.silent: set[str] = set()
-        """Hosts that neither send nor receive: frozen or dead."""
+        """Hosts that neither send nor receive."""
         self._open: dict[Address, Callable[[bytes, Address], None]] = {}
 
     def passes(self, source: str, target: str) -> bool:
@@ -57,13 +58,13 @@ class _VirtualDatagrams:
 
 
 class VirtualNetwork:
-    """One member's access to the wires. Streams are not simulated: agents speak in datagrams."""
+    """One process's access to the wires. Streams are not simulated: agents speak in datagrams."""
 
-    def __init__(self, wires: Wires) -> None:
-        self._wires = wires
+    def __init__(self, wires: Wires, gate: Gate) -> None:
+        self._wires, self._gate = wires, gate
 
     async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
-        self._wires.open(bind, receive)
+        self._wires.open(bind, self._gate.receiving(receive))
         return _VirtualDatagrams(self._wires, bind)
 
     async def dial(self, *_: Any, **__: Any) -> Any:
