@@ -26,6 +26,9 @@ from twinstar.model.wire import Serving
 
 T = TypeVar("T")
 
+_PARAMETERS = f"user\0{OPEN_USER}\0database\0postgres\0\0".encode()
+STARTUP = struct.pack(">II", 8 + len(_PARAMETERS), 3 << 16) + _PARAMETERS
+
 
 class RouterConformance:
     command: ClassVar[list[str]]
@@ -85,6 +88,7 @@ class RouterConformance:
             session.ask("select repeat('z', 1000000) from generate_series(1, 100)")
             full = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'"
             until(lambda: count(one.databases["a"], full) == 1, "the server waits for the client")
+            time.sleep(0.5)  # much longer than it takes to pass all of it on
             assert one.resident_kb() - before < 20_000
             assert session.until_ready()["D"].count(b"z") == 100_000_000
 
@@ -154,10 +158,14 @@ class RouterConformance:
     def test_a_client_that_goes_away_is_not_held(self, one: World) -> None:
         one.elect()
         before = one.status()["counts"]["let_through"]
-        with pytest.raises(psycopg.OperationalError):
-            psycopg.connect(host="127.0.0.1", port=one.write_port, user="app", connect_timeout=2, sslmode="disable")
+        with socket.create_connection(("127.0.0.1", one.write_port), 5) as client:
+            client.sendall(STARTUP)
+            until(lambda: one.status()["held"]["write"] == 1, "the client is held")
         until(lambda: one.status()["held"]["write"] == 0, "nobody is held")
-        assert one.status()["counts"]["let_through"] == before
+        one.name("a")
+        one.open("a")
+        assert reached(one) == "a"
+        assert one.status()["counts"]["let_through"] == before + 1
 
     def test_a_leader_that_just_died_is_not_reported_to_new_clients(self, one: World, servers: list[Database]) -> None:
         servers[0].stop()
@@ -229,6 +237,15 @@ class RouterConformance:
             assert failed() == "QueryCanceled"
             assert where(other) == where(session)
 
+    def test_a_cancel_passes_while_new_sessions_are_held(self, one: World) -> None:
+        with one.connect() as session:
+            failed = in_thread(lambda: outcome(session, "select pg_sleep(20)"))
+            until(lambda: sleeping(one) == 1, "the server works for the client")
+            one.open("a", ("b",), draining=True)
+            one.wait_for(open=False)
+            session.cancel()
+            assert failed() == "QueryCanceled"
+
     def test_a_cancel_may_come_through_the_other_endpoint(self, one: World) -> None:
         with RawSession(one.write_port) as session:
             session.ask("select pg_sleep(20)")
@@ -274,8 +291,7 @@ class RawSession:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 10)
         self._file = self._socket.makefile("rb")
-        body = struct.pack(">I", 3 << 16) + f"user\0{OPEN_USER}\0database\0postgres\0\0".encode()
-        self._socket.sendall(struct.pack(">I", 4 + len(body)) + body)
+        self._socket.sendall(STARTUP)
         self.key = self.until_ready()["K"]
 
     def ask(self, statement: str) -> None:

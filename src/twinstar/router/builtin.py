@@ -126,7 +126,8 @@ class BuiltinRouter:
         if session is not None and session.target is not None:
             await self._cancel_at(session.target.address, request)
             return
-        members = {self._route.write, *self._route.read} & self._members.keys()
+        here = {member for endpoint in self._endpoints.values() for member in +endpoint.load}
+        members = (here | {self._route.write, *self._route.read}) & self._members.keys()
         await asyncio.gather(*(self._cancel_at(self._members[member], request) for member in members if member))
 
     # The lives of sessions:
