@@ -20,7 +20,7 @@ from twinstar.cli.ask import ask_history
 from twinstar.cli.demo_screen import LiveScreen, PlainScreen, Screen
 from twinstar.cli.local_cluster import LocalCluster
 from twinstar.cli.make_cluster import Wishes, throw_away
-from twinstar.cli.output import print_json, stop_on_sigterm
+from twinstar.cli.output import console, print_json, stop_on_sigterm
 from twinstar.cli.show_history import completed, history_table
 from twinstar.cli.up import serving_cluster
 from twinstar.drill.driver import Workload, make_table, present
@@ -86,15 +86,15 @@ _ACTS = (
 def run_demo(bin_dir: Path | None, *, as_json: bool) -> None:
     """The command. Exit status 0 only if nothing was lost and every fault was survived."""
     stop_on_sigterm()
-    console = Console(stderr=as_json)
-    screen: Screen = LiveScreen(console) if console.is_terminal else PlainScreen(console)
+    out = console(stderr=as_json)
+    screen: Screen = LiveScreen(out) if out.is_terminal else PlainScreen(out)
     with screen:
         costs, found, history = _play(screen, bin_dir)
     survived = found.sound and len(costs) == len(_ACTS) and all(cost.survived for cost in costs)
     if as_json:
         print_json({"acts": [asdict(cost) for cost in costs], "audit": asdict(found), "history": history})
     else:
-        _show(console, costs, found, history, survived)
+        _show(out, costs, found, history, survived)
     if not survived:
         raise typer.Exit(1)
 
@@ -165,7 +165,7 @@ def _cost(act: Act, attempts: list[Attempt]) -> Cost:
     return Cost(act.title, act.struck, gap.length_ms, len(failed), act.leader_after, act.served_again)
 
 
-def _show(console: Console, costs: list[Cost], found: Audit, history: list[dict[str, Any]], survived: bool) -> None:
+def _show(out: Console, costs: list[Cost], found: Audit, history: list[dict[str, Any]], survived: bool) -> None:
     table = Table(title="What it cost", title_justify="left", box=None, pad_edge=False, header_style="dim")
     for head in ("fault", "at", "outage", "failed statements", "leads afterwards"):
         table.add_column(head, justify="right" if head in ("outage", "failed statements") else "left")
@@ -173,14 +173,14 @@ def _show(console: Console, costs: list[Cost], found: Audit, history: list[dict[
         table.add_row(
             *(cost.act, cost.struck, f"{cost.outage_ms:.0f} ms", str(cost.failed_statements), cost.leader_after)
         )
-    console.print(table)
+    out.print(table)
     led = history_table(history)
     led.title, led.title_justify = "Who led", "left"
-    console.print(led)
-    console.print(
+    out.print(led)
+    out.print(
         f"Acknowledged writes: {found.acknowledged}. Acknowledged writes lost: {len(found.lost)}.", highlight=False
     )
     if survived:
-        console.print("[bold green]Every fault was survived and nothing was lost.[/]")
+        out.print("[bold green]Every fault was survived and nothing was lost.[/]")
     else:
-        console.print("[bold red]Not every fault was survived, or something was lost.[/]")
+        out.print("[bold red]Not every fault was survived, or something was lost.[/]")

@@ -9,10 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PLAIN_WIDTH = 160
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The configuration; else twinstar.yaml here or in a folder above."),
@@ -22,6 +26,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables go. Wide enough for them where there is no terminal to be narrow."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr)
+    return made if made.is_terminal else Console(stderr=stderr, width=_PLAIN_WIDTH)
 
 
 def print_line(text: str) -> None:

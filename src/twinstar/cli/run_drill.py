@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from twinstar.cli.local_cluster import LocalCluster
 from twinstar.cli.local_files import find_config
 from twinstar.cli.make_cluster import Wishes, throw_away
-from twinstar.cli.output import print_json, progress, stop_on_sigterm
+from twinstar.cli.output import console, print_json, progress, stop_on_sigterm
 from twinstar.cli.up import serving_cluster
 from twinstar.drill import idle
 from twinstar.drill.faults import Fault
@@ -127,9 +126,9 @@ def describe(cluster: LocalCluster) -> dict[str, str]:
 
 def show_drill(result: Drill, files: Files) -> None:
     """The table, and the figures in a sentence."""
-    console = Console()
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="dim")
-    heads = ("run", "outage ms", "control ms", "acknowledged", "failed", "unknown", "lost", "duplicates", "epoch")
+    heads = ("run", "outage ms", "control ms", "acked", "failed", "unknown", "lost", "twice", "epoch")
     for head in heads:
         table.add_column(head, justify="left" if head == "run" else "right")
     table.add_column("leader")
@@ -144,12 +143,12 @@ def show_drill(result: Drill, files: Files) -> None:
     medians = (f"{figures.median_outage_ms:.0f}", f"{figures.control_median_ms:.0f}")
     table.add_row("median", *medians, *[""] * 7, style="bold")
     table.add_row("maximum", f"{figures.maximum_outage_ms:.0f}", f"{figures.control_maximum_ms:.0f}", *[""] * 7)
-    console.print(table)
-    console.print(f"[dim]{machine()}; {', '.join(f'{key} {value}' for key, value in result.cluster.items())}[/]")
-    console.print(_verdict(result))
+    out.print(table)
+    out.print(f"[dim]{machine()}; {', '.join(f'{key} {value}' for key, value in result.cluster.items())}[/]")
+    out.print(_verdict(result))
     for file in (files.json, files.html):
         if file is not None:
-            console.print(f"Written: {file}", highlight=False)
+            out.print(f"Written: {file}", highlight=False)
 
 
 def _verdict(result: Drill) -> str:
@@ -193,4 +192,4 @@ def _show_idle(costs: list[idle.Cost], files: Files) -> None:
         table.add_row(
             cost.name, f"{cost.rss_bytes / 1e6:.1f}", f"{cost.pss_bytes / 1e6:.1f}", f"{cost.cpu_share * 100:.2f}"
         )
-    Console().print(table)
+    console().print(table)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from twinstar.cli.ask import ask_history
-from twinstar.cli.output import print_json
+from twinstar.cli.output import console, print_json
 from twinstar.config.schema import Config
 
 
@@ -19,7 +18,7 @@ def show_history(config: Config, *, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     else:
-        Console().print(history_table(entries))
+        console().print(history_table(entries))
 
 
 def completed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

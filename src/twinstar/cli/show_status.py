@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from twinstar.cli.ask import ask_status
-from twinstar.cli.output import print_json
+from twinstar.cli.output import console, print_json
 from twinstar.config.schema import Config
 from twinstar.model.errors import EnvironmentTrouble, PeerError
 
@@ -27,7 +27,7 @@ def show_status(config: Config, *, as_json: bool) -> None:
     if as_json:
         print_json(status)
     else:
-        Console().print(rendered(status))
+        console().print(rendered(status), soft_wrap=True)
 
 
 def watch_status(config: Config, *, as_json: bool) -> None:
@@ -37,7 +37,7 @@ def watch_status(config: Config, *, as_json: bool) -> None:
             while True:
                 print_json(ask_status(config))
                 time.sleep(_WATCH_S)
-        with Live(_now(config), refresh_per_second=4, screen=False) as live:
+        with Live(_now(config), console=console(), refresh_per_second=4, screen=False) as live:
             while True:
                 time.sleep(_WATCH_S)
                 live.update(_now(config))
@@ -121,4 +121,4 @@ def _remarks(status: dict[str, Any]) -> list[Text]:
 
 def _endpoints(status: dict[str, Any]) -> Text:
     endpoints = status["endpoints"]
-    return Text(f"write {endpoints['write']}\nread  {endpoints['read']}", style="dim", overflow="fold")
+    return Text(f"write {endpoints['write']}\nread  {endpoints['read']}", style="dim")
