@@ -161,8 +161,10 @@ class Peers:
     def _not_leading_ms(self, known: _Known, now: float) -> float:
         """For how long its guard has been saying that it does not lead the epoch it was named for."""
         heartbeat = known.heartbeat
-        if heartbeat is None or heartbeat.epoch == 0 or now - known.heartbeat_at_ms > self._timings.suspicion_ms:
+        if heartbeat is None or now - known.heartbeat_at_ms > self._timings.suspicion_ms:
             return 0.0
+        if heartbeat.epoch == 0 and heartbeat.agent_age_ms > self._timings.suspicion_ms:
+            return 0.0  # a guard that has just started, and knows nothing yet
         led_at = known.leading_at_ms if known.leading_epoch == self._epoch else -1e12
         return max(0.0, now - max(led_at, self._epoch_at_ms))
 
@@ -211,14 +213,14 @@ class Peers:
         if now - self._asked_at_ms < _ASK_EVERY_MS:
             return
         self._asked_at_ms = now
-        for member in voters - {self._me, about}:
+        for member in sorted(voters - {self._me, about}):
             if member in self._known:
                 self._send(self._addresses[member].agent, Ask(about, epoch))
 
     def probe(self, members: frozenset[str]) -> None:
         """Asks these members' agents and databases directly whether they are there, at a bounded pace."""
         now = self._clock.now_ms()
-        for member in members & self._known.keys():
+        for member in sorted(members & self._known.keys()):
             known = self._known[member]
             if now - known.probed_at_ms < _PROBE_EVERY_MS:
                 continue
