@@ -9,8 +9,13 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from twinstar.model.effects import State
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase
+
+
+MemberState = State
+"""What a member's database is doing: one vocabulary for the rules, the agents' gossip and the status."""
 
 
 class Role(StrEnum):
@@ -18,35 +23,6 @@ class Role(StrEnum):
 
     LEADER = "leader"
     STANDBY = "standby"
-
-
-class MemberState(StrEnum):
-    """What a member's database is doing."""
-
-    RUNNING = "running"
-    """A leader that serves."""
-    STREAMING = "streaming"
-    """A standby that receives its leader's log."""
-    CATCHING_UP = "catching-up"
-    """A standby that runs, but receives nothing at the moment."""
-    STARTING = "starting"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    CRASHED = "crashed"
-    """The database ended without having been asked to."""
-    SEALED = "sealed"
-    """Detached for an election: acknowledges nothing, waits for the choice."""
-    PROMOTING = "promoting"
-    BOOTSTRAPPING = "bootstrapping"
-    REWINDING = "rewinding"
-    REBUILDING = "rebuilding"
-    """Being copied anew from the leader."""
-    WAITING = "waiting"
-    """For the store, for the leader, for its turn; `note` says for what."""
-    REFUSED = "refused"
-    """Something must be put right by hand first; `note` says what."""
-    UNREACHABLE = "unreachable"
-    """Nothing has been heard of it; the other fields are the last known ones."""
 
 
 @dataclass(frozen=True, slots=True)
