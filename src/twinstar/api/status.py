@@ -13,7 +13,6 @@ from twinstar.model.effects import State
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase
 
-
 MemberState = State
 """What a member's database is doing: one vocabulary for the rules, the agents' gossip and the status."""
 
@@ -104,7 +103,7 @@ class ClusterStatus:
             "durability": self.durability.value,
             "epoch": self.epoch,
             "phase": self.phase.value,
-            "leader": self.leader,
+            "leader": self.leader or None,
             "required": self.required,
             "copies": sorted(self.copies),
             "policy": self.policy,
