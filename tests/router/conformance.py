@@ -233,9 +233,12 @@ class RouterConformance:
         with one.connect(role) as session, one.connect(role) as other:
             failed = in_thread(lambda: outcome(session, "select pg_sleep(20)"))
             until(lambda: sleeping(one) == 1, "the server works for the client")
+            (elsewhere,) = {"a", "b"} - {where(other)}
+            strangers = one.databases[elsewhere].log.count("cancel request")
             session.cancel()
             assert failed() == "QueryCanceled"
             assert where(other) == where(session)
+            assert one.databases[elsewhere].log.count("cancel request") == strangers  # it went to its server alone
 
     def test_a_cancel_passes_while_new_sessions_are_held(self, one: World) -> None:
         with one.connect() as session:
