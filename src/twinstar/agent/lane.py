@@ -45,14 +45,20 @@ class Lane:
             self._begin(effect)
         else:
             self._next = effect
-            self._task.cancel()
+            self._break_off(self._task)
 
     async def close(self) -> None:
         """Cancels what runs and waits for it."""
         self._next = None
         if self._task is not None:
-            self._task.cancel()
+            self._break_off(self._task)
             await asyncio.gather(self._task, return_exceptions=True)
+
+    @staticmethod
+    def _break_off(task: asyncio.Task[None]) -> None:
+        """Once: a second cancellation would break off the tidying up that the first one has begun."""
+        if not task.cancelling():
+            task.cancel()
 
     def _begin(self, effect: EngineEffect) -> None:
         log.info("begins: %s", effect)
