@@ -89,6 +89,8 @@ class Ledger:
             return
         new = Register.decode(value.value) if value else None
         now, old = self._clock.now_ms(), self.register
+        # Whatever an earlier run of this agent still had in flight was based on an older revision.
+        self.settled = self.settled or old is not None
         if new is None or old is None or (new.epoch, new.phase, new.leader) != (old.epoch, old.phase, old.leader):
             self.epoch_at_ms = now
             if new is not None:

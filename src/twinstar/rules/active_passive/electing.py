@@ -21,7 +21,8 @@ def electing(view: View, register: Register) -> Plan:
     if view.me not in register.copies:
         return Plan(state=state_of(view), note="An election is on; this member is not a copy.")
     if engine.status in {EngineStatus.STOPPED, EngineStatus.REMAINS}:
-        return Plan(engine=_revive(view, register), state=State.STARTING, soon=True)
+        change = _decision(view, register) if author(register) == view.me else None
+        return Plan(engine=_revive(view, register), change=change, state=State.STARTING, soon=True)
     if engine.status is not EngineStatus.STANDBY:
         return Plan(state=state_of(view), note="An election is on; this copy cannot seal.", soon=True)
     if bound(view) > register.epoch:
@@ -34,23 +35,45 @@ def electing(view: View, register: Register) -> Plan:
 
 def _sealed(view: View, register: Register) -> Plan:
     """This copy has published: name a winner when one is admissible, begin again when the election does not end."""
-    if register.paused and register.reason not in {Reason.OPERATOR.value, Reason.FORCED.value}:
+    if _waits_for_resume(register):
         return Plan(state=State.SEALED, note="Paused: nobody is named until `twinstar resume`.")
-    alive = {m for m in register.copies if m == view.me or not view.peer(m).silent}
-    winner = choose(register, view.seals, alive, view.settings.priorities)
+    change = _decision(view, register) or _again(view, register)
+    note = _missing(view, register) if change is None else ""
+    return Plan(change=change, state=State.SEALED, note=note, soon=True)
+
+
+def _decision(view: View, register: Register) -> ChangeRegister | None:
+    """Names the winner once one is admissible: the candidacy's author at once, the others a little later.
+
+    The author may do so although its own copy is not sealed, as when its database is dead: what makes a naming safe is
+    what the seals say and that the register has not moved, not who writes it.
+    """
+    if _waits_for_resume(register):
+        return None
+    winner = choose(register, view.seals, _alive(view, register), view.settings.priorities)
     patience = 0 if author(register) == view.me else view.settings.naming_delay_ms
-    if winner is not None and view.seals_age_ms >= patience:
-        named = register.but(phase=Phase.LEADING, leader=winner.member, fork=winner.position, reason=register.reason)
-        evidence = "sealed: " + ", ".join(f"{m} at {s.position}" for m, s in sorted(view.seals.items()))
-        return Plan(change=ChangeRegister(named, view.revision, Reason.NAMED, evidence), state=State.SEALED, soon=True)
+    if winner is None or view.seals_age_ms < patience:
+        return None
+    named = register.but(phase=Phase.LEADING, leader=winner.member, fork=winner.position, reason=register.reason)
+    evidence = "sealed: " + ", ".join(f"{m} at {s.position}" for m, s in sorted(view.seals.items()))
+    return ChangeRegister(named, view.revision, Reason.NAMED, evidence)
+
+
+def _again(view: View, register: Register) -> ChangeRegister | None:
+    """A new candidacy over one that does not end, although enough copies are there."""
     overdue = view.epoch_age_ms > view.settings.election_timeout_ms + view.back_off_ms
-    if overdue and admissible(register, alive):
-        again = candidacy(register, Reason.UNFINISHED)
-        evidence = f"epoch {register.epoch} was not decided in {view.settings.election_timeout_ms:.0f} ms"
-        return Plan(
-            change=ChangeRegister(again, view.revision, Reason.UNFINISHED, evidence), state=State.SEALED, soon=True
-        )
-    return Plan(state=State.SEALED, note=_missing(view, register), soon=True)
+    if not overdue or not admissible(register, _alive(view, register)):
+        return None
+    evidence = f"epoch {register.epoch} was not decided in {view.settings.election_timeout_ms:.0f} ms"
+    return ChangeRegister(candidacy(register, Reason.UNFINISHED), view.revision, Reason.UNFINISHED, evidence)
+
+
+def _alive(view: View, register: Register) -> set[str]:
+    return {m for m in register.copies if m == view.me or not view.peer(m).silent}
+
+
+def _waits_for_resume(register: Register) -> bool:
+    return register.paused and register.reason not in {Reason.OPERATOR.value, Reason.FORCED.value}
 
 
 def _missing(view: View, register: Register) -> str:
