@@ -107,14 +107,14 @@ def leading(**changes: Any) -> Guarded:
 # -- heartbeats --------------------------------------------------------------------------------------------------------
 
 
-def test_heartbeats_are_regular_and_every_fifth_goes_to_the_guards_as_well() -> None:
+def test_heartbeats_are_regular_and_every_fifth_goes_to_the_guards_and_the_own_agent() -> None:
     guard = leading()
     guard.wanted.clear()
     guard.pass_ms(2_000, told_every_ms=100)
     times = [at_ms for at_ms, _ in guard.beats()]
     assert {round(later - earlier) for earlier, later in itertools.pairwise(times)} == {100}
     assert len(times) == 20
-    assert sum(send.guards for _, send in guard.every(Send)) == 4
+    assert sum(send.widely for _, send in guard.every(Send)) == 4
 
 
 def test_a_heartbeat_says_what_the_agent_told() -> None:
@@ -147,7 +147,7 @@ def test_dead_is_repeated_ten_milliseconds_apart_and_then_goes_on_for_ever() -> 
     gaps = [round(later - earlier) for (earlier, _), (later, _) in itertools.pairwise(beats)]
     assert gaps[:5] == [10, 10, 10, 10, 10]
     assert set(gaps[5:]) == {100}
-    assert all(send.guards for _, send in guard.every(Send)[:5])
+    assert all(send.widely for _, send in guard.every(Send)[:5])
 
 
 # -- the database's end ------------------------------------------------------------------------------------------------

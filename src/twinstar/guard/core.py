@@ -31,8 +31,9 @@ from twinstar.guard.settings import GuardSettings
 from twinstar.model.wire import EngineWord, Envelope, EpochNotice, Heartbeat, Part, Told
 
 _NEVER_AGE_MS = 1e9
-_GUARDS_EVERY = 5
-"""Peers' guards get every fifth heartbeat: enough to learn of epochs, cheap enough for many members."""
+_WIDELY_EVERY = 5
+"""Peers' guards and the own agent get every fifth heartbeat: enough to learn of epochs, and that the guard is there;
+each one that is not sent is a wake-up less in another process."""
 _DEAD_REPEATS = 5
 _DEAD_EVERY_MS = 10.0
 _SWEEP_FIRST_MS = 1.0
@@ -102,10 +103,10 @@ Event = Tick | Received | Seen | Ended | Swept | Knocked
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """To every peer's agent and its own; `guards`: to the peers' guards as well."""
+    """To every peer's agent; `widely`: to its own agent and to the peers' guards as well."""
 
     heartbeat: Heartbeat
-    guards: bool
+    widely: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,9 +362,9 @@ class GuardCore:
 
     def _beat(self) -> None:
         late = self._urgent or self._now_ms >= self._beat_ms + self._settings.heartbeat_ms
-        guards = self._urgent or self._repeats > 0 or self._beats % _GUARDS_EVERY == 0
+        widely = self._urgent or self._repeats > 0 or self._beats % _WIDELY_EVERY == 0
         heartbeat = Heartbeat(self._epoch, self._leading, self._agent_age_ms(), self._word, self._run)
-        self._out.insert(0, Send(heartbeat, guards))  # before a sweep, which takes milliseconds
+        self._out.insert(0, Send(heartbeat, widely))  # before a sweep, which takes milliseconds
         if self._word not in (EngineWord.RUNNING, EngineWord.KILLING):
             self._out.append(Look())
         if self._repeats:

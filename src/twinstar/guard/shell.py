@@ -95,11 +95,13 @@ class Shell:
 
     def _send(self, effect: Send) -> None:
         data = self._sender.pack(effect.heartbeat)
-        self._io.send(self._settings.agent, data)
         for peer in self._settings.peers:
             self._io.send(peer.agent, data)
-            if effect.guards:
-                self._io.send(peer.guard, data)
+        if not effect.widely:
+            return
+        self._io.send(self._settings.agent, data)
+        for peer in self._settings.peers:
+            self._io.send(peer.guard, data)
 
     def _run_by_pid_file(self) -> str | None:
         pid = _read_pid(f"{self._settings.data_directory}/{self._settings.pid_file}")

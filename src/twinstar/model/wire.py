@@ -182,7 +182,7 @@ class Sender:
         kind = type(message)
         content = {name: getattr(message, name) for name in _SHAPES[kind]}
         body = {**self._head, "n": self._counter, "t": kind.__name__, "d": content}
-        data = json.dumps(body, separators=(",", ":")).encode()
+        data = _ENCODER.encode(body).encode()
         return data + self._mac.of(data)
 
 
@@ -224,7 +224,7 @@ class Inbox:
         if not hmac.compare_digest(mac, self._mac.of(body)):
             return None
         try:
-            raw = json.loads(body)
+            raw = _DECODER.decode(body.decode())
             if raw["v"] != SCHEMA:
                 self.foreign_schema += 1
                 return None
@@ -300,6 +300,9 @@ def _read(shape: str, value: Any) -> Any:
     return value
 
 
+# Made once: a guard is asleep nearly always, and what it runs when it wakes is cold.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_DECODER = json.JSONDecoder()
 _WINDOW = 64
 _LARGEST_NUMBER = 1 << 63
 _STATES = frozenset({Heartbeat, Gossip, EpochNotice, Serving, Told})
