@@ -14,7 +14,7 @@ from twinstar.cli.local_files import LocalFiles, State, short_path
 from twinstar.config.load import load
 from twinstar.drill.target import View
 from twinstar.model.errors import EnvironmentTrouble, UsageError
-from twinstar.ports.procfs import is_running
+from twinstar.ports.procfs import is_running, pid_of
 
 _REQUEST_S = 10.0
 _DOWN_S = 40.0
@@ -90,7 +90,14 @@ class LocalCluster:
     # -- what a drill needs (twinstar.drill.target.Target) ---------------------------------------------------------
 
     def view(self) -> View:
-        return View.of(self.status())
+        """Of pids that the agents do not know the supervisor's are taken: it started these processes."""
+        status, state = self.status(), self.state()
+        for member in status["members"]:
+            for kind in ("agent", "guard"):
+                program = state and state.program(f"{member['name']} {kind}")
+                if program and member[f"{kind}_pid"] is None:
+                    member[f"{kind}_pid"] = pid_of(program.run)
+        return View.of(status)
 
     def data_directory(self, node: str) -> Path:
         return next(each.directory for each in self.config.nodes if each.name == node) / "data"
