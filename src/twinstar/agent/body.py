@@ -172,7 +172,18 @@ class Body:
         await self._enforce(Names(epoch, frozenset(), 0))
         self._begin_epoch(self.enforced_lsn)
 
+    async def _end_promotion(self) -> None:
+        """A promotion that was broken off, by us or with an earlier run of this agent, goes on in the database: it would
+        be a primary after it has sealed or attached. Only the end of its processes is sure to end it.
+        """
+        self.state = await self._engine.inspect()
+        if self.state.status is EngineStatus.STANDBY and self.state.run == self._memory.now.run:
+            self.stopping = True
+            await self._stop()
+            await self._engine.start()
+
     async def _seal(self, effect: SealFor) -> None:
+        await self._end_promotion()
         register = self._ledger.register
         ahead = register is not None and effect.epoch > register.epoch
         self._memory.promise(effect.epoch, handing_over=ahead)
@@ -219,6 +230,7 @@ class Body:
     async def _follow(self, effect: Follow) -> None:
         """Detach, compare, promise, attach; never attach to find out."""
         upstream = effect.upstream
+        await self._end_promotion()
         position = await self._engine.detach()
         if position is None:
             raise EngineError("The database is not running, so it cannot be attached; it is started first.")
