@@ -173,8 +173,8 @@ class Body:
         self._begin_epoch(self.enforced_lsn)
 
     async def _end_promotion(self) -> None:
-        """A promotion that was broken off, by us or with an earlier run of this agent, goes on in the database: it would
-        be a primary after it has sealed or attached. Only the end of its processes is sure to end it.
+        """A promotion that was broken off, by us or with an earlier run of this agent, goes on in the database: it
+        would be a primary after it has sealed or attached. Only the end of its processes is sure to end it.
         """
         self.state = await self._engine.inspect()
         if self.state.status is EngineStatus.STANDBY and self.state.run == self._memory.now.run:
