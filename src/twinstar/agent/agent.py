@@ -24,7 +24,7 @@ from twinstar.engine.base import Engine
 from twinstar.model.effects import ChangeRegister, Plan, Reason
 from twinstar.model.engine import EngineStatus
 from twinstar.model.errors import StoreUnavailable
-from twinstar.model.register import Register
+from twinstar.model.register import Durability, Register
 from twinstar.model.view import Settings, View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
 from twinstar.ports.clock import Clock
@@ -38,6 +38,8 @@ from twinstar.store.base import Store
 log = logging.getLogger(__name__)
 
 _SOON_MS = 10
+_REST_HEARTBEATS = 2.5
+"""How many heartbeats the loop may rest while all peers are heard."""
 _GOSSIP_MS = 1_000
 _PRUNE_MS = 3_600_000
 
@@ -105,8 +107,7 @@ class Agent:
 
     async def _decide_for_ever(self) -> None:
         while True:
-            pace_ms = _SOON_MS if self.plan.soon else self.settings.timings.heartbeat_ms
-            await self._woken_within(pace_ms)
+            await self._woken_within(_SOON_MS if self.plan.soon else self._rest_ms())
             self._wake.clear()
             now = self._clock.now_ms()
             self.peers.health.woke(now)
@@ -116,6 +117,15 @@ class Agent:
             self.watching.closely = self.plan.soon
             self._act(view)
             self._tell(now, view)
+
+    def _rest_ms(self) -> float:
+        """At rest: until the next heartbeat would be overdue, and often enough for the guard and a lease."""
+        timings, register = self.settings.timings, self.ledger.register
+        longest_ms = timings.heartbeat_ms * _REST_HEARTBEATS
+        if register is not None and register.durability is Durability.ASYNC:
+            longest_ms = min(longest_ms, register.lease_ms / 20)
+        overdue_ms = self.peers.next_change_ms() - self._clock.now_ms()
+        return min(longest_ms, max(_SOON_MS, overdue_ms))
 
     async def _woken_within(self, pace_ms: float) -> None:
         due = self._clock.now_ms() + pace_ms

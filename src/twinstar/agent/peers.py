@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -174,6 +175,12 @@ class Peers:
         if known is None:
             return False
         return not isinstance(known.history.verdict(now, self.health.fresh_since_ms(now)), Heard | NeverHeard)
+
+    def next_change_ms(self) -> float:
+        """When, on the boot clock, some peer's silence may begin to mean something; `inf` when all are long silent."""
+        now = self._clock.now_ms()
+        fresh = self.health.fresh_since_ms(now)
+        return min((k.history.next_change_ms(now, fresh) for k in self._known.values()), default=math.inf)
 
     def gossip(self, member: str) -> Gossip | None:
         """What a member last said of itself, None when it has been silent or said nothing for 5 s."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from twinstar.model.errors import UnknownSchema
+from twinstar.model.errors import PeerError, UnknownSchema
 from twinstar.model.position import Position
 
 SCHEMA = 1
@@ -86,17 +86,20 @@ class Register:
 
     @classmethod
     def decode(cls, data: bytes) -> Register:
-        """Reads what `encode` wrote. Raises UnknownSchema for a version that this program does not know."""
-        raw = json.loads(data)
-        if raw.get("schema") != SCHEMA:
-            raise UnknownSchema("register", raw.get("schema"), SCHEMA)
-        raw["phase"] = Phase(raw["phase"])
-        raw["durability"] = Durability(raw["durability"])
-        raw["copies"] = frozenset(raw["copies"])
-        raw["switchover"] = Switchover(**raw["switchover"]) if raw["switchover"] else None
-        for field in ("fork", "position"):
-            raw[field] = Position.parse(raw[field]) if raw[field] else None
-        return cls(**raw)
+        """Reads what `encode` wrote. Raises UnknownSchema for a version that this program does not know,
+        PeerError for what is no register at all.
+        """
+        raw = _document("register", data)
+        try:
+            raw["phase"] = Phase(raw["phase"])
+            raw["durability"] = Durability(raw["durability"])
+            raw["copies"] = frozenset(raw["copies"])
+            raw["switchover"] = Switchover(**raw["switchover"]) if raw["switchover"] else None
+            for field in ("fork", "position"):
+                raw[field] = Position.parse(raw[field]) if raw[field] else None
+            return cls(**raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable("register", error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,23 @@ class Seal:
 
     @classmethod
     def decode(cls, data: bytes) -> Seal:
+        raw = _document("seal", data)
+        try:
+            return cls(raw["member"], raw["epoch"], Position.parse(raw["position"]))
+        except (KeyError, ValueError) as error:
+            raise _unreadable("seal", error) from error
+
+
+def _document(what: str, data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`, of the schema version this program knows. Raises PeerError."""
+    try:
         raw = json.loads(data)
-        if raw.get("schema") != SCHEMA:
-            raise UnknownSchema("seal", raw.get("schema"), SCHEMA)
-        return cls(raw["member"], raw["epoch"], Position.parse(raw["position"]))
+    except ValueError as error:
+        raise _unreadable(what, error) from error
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        raise UnknownSchema(what, raw.get("schema") if isinstance(raw, dict) else raw, SCHEMA)
+    return raw
+
+
+def _unreadable(what: str, error: Exception) -> PeerError:
+    return PeerError(f"The {what} in the store cannot be read ({error}): something else has written there.")

@@ -52,7 +52,7 @@ def _against(view: View, register: Register, reason: Reason, evidence: str) -> C
 def _declared_dead(view: View, register: Register, leader: Peer) -> bool:
     if leader.engine is not EngineWord.DEAD or leader.epoch != register.epoch or not leader.leading:
         return False
-    agent_gets_on = leader.agent_age_ms <= 3 * view.settings.heartbeat_ms
+    agent_gets_on = leader.agent_age_ms <= 5 * view.settings.heartbeat_ms
     return not agent_gets_on or leader.not_leading_ms >= _WORD_DELAY_MS
 
 
