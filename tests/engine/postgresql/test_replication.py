@@ -6,14 +6,13 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.engine.conformance import Together, quiet
-from tests.engine.postgresql.bench import PostgresqlBench, postgresql_bench, template, versions
+from tests.engine.conformance import quiet
+from tests.engine.postgresql.bench import PostgresqlBench
 from twinstar.engine.base import RewindResult
 from twinstar.engine.postgresql.connections import connect, remote_parameters
 from twinstar.engine.postgresql.forks import DESCRIPTION, fork_of
@@ -24,34 +23,10 @@ from twinstar.model.engine import EngineStatus, Names
 from twinstar.model.errors import EngineError, ProtocolBreach
 from twinstar.model.position import Branch, Position
 
-VERSIONS = [pytest.param(version) for version in versions()]
-NONE = pytest.param("", marks=pytest.mark.skip("no PostgreSQL is installed"))
 NOT_YET_MS = 250.0
 LONG_MS = 20_000.0
 ALONE = Names(1, frozenset(), 0)
 B_CONFIRMS = Names(1, frozenset({"b"}), 1)
-
-
-@pytest.fixture(scope="module", params=VERSIONS or [NONE])
-def made(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
-    version: str = request.param
-    with asyncio.Runner() as runner:
-        making = template(version)
-        path = runner.run(making.__aenter__())
-        try:
-            yield version, path
-        finally:
-            runner.run(making.__aexit__(None, None, None))
-
-
-@pytest.fixture
-async def bench(made: tuple[str, Path]) -> AsyncIterator[PostgresqlBench]:
-    async with postgresql_bench(*made) as prepared:
-        yield prepared
-
-
-class TestConformance(Together):
-    """The suite for all engines."""
 
 
 async def pair(bench: PostgresqlBench, *standbys: str, names: Names = B_CONFIRMS) -> None:
@@ -162,7 +137,6 @@ async def test_a_promotion_takes_the_epoch_for_its_timeline_and_its_followers_fo
     began = await bench.engine("b").promote(7, names)
     assert began.timeline == 7
     assert await bench.engine("b").promote(7, names) >= began
-    await bench.engine("b").keep_slots(frozenset({"a", "b", "c"}))
     assert not await bench.commit("b", NOT_YET_MS)
     branch = await bench.engine("c").branch(bench.upstream("b", 7))
     assert branch.timeline == 7

@@ -9,6 +9,7 @@ from __future__ import annotations
 from twinstar.engine.postgresql.history_files import newest_known, place_holders
 from twinstar.engine.postgresql.seal import RECEIVER
 from twinstar.engine.postgresql.server import Server
+from twinstar.engine.postgresql.slots import make_missing
 from twinstar.engine.postgresql.standby_names import UPSTREAM_SETTING, names_settings
 from twinstar.model.engine import Names
 from twinstar.model.errors import EngineError, ProtocolBreach
@@ -41,6 +42,7 @@ async def promote(server: Server, epoch: int, names: Names) -> Position:
             f"The promotion of {server.settings.member} for epoch {epoch} began timeline {position.timeline}: stop it, "
             "and rebuild it from the leader of a later epoch."
         )
+    await make_missing(server, names.voters)
     return position
 
 

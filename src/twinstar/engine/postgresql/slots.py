@@ -46,6 +46,14 @@ async def keep_slots(server: Server, members: frozenset[str]) -> None:
     await _advance(server, {name: lsn for name, (active, lsn) in there.items() if name in wanted and not active})
 
 
+async def make_missing(server: Server, members: frozenset[str]) -> None:
+    """Sees that these members can attach at all: one without its slot is turned away at each attempt."""
+    there = {name for name, *_ in await server.query(_MINE)}
+    for member in sorted(members - {server.settings.member}):
+        if slot_name(member) not in there:
+            await server.query(create_statement(slot_name(member)))
+
+
 def create_statement(name: str) -> str:
     """Makes a slot that keeps log from now on, not only from when it is first used."""
     return f"SELECT pg_create_physical_replication_slot('{name}', true)"
