@@ -7,6 +7,7 @@ import hashlib
 import re
 import secrets as tokens
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from twinstar.config.load import load
 from twinstar.config.local import data_home, local_config
 from twinstar.config.schema import Config
 from twinstar.config.secrets import Secrets
-from twinstar.model.errors import EnvironmentTrouble, UsageError
+from twinstar.model.errors import EnvironmentTrouble, TwinstarError, UsageError
 from twinstar.ports.free_ports import find_free_ports
 
 _HOST = "127.0.0.1"
@@ -89,7 +90,10 @@ def prepare(config: Config) -> None:
 
 @contextlib.contextmanager
 def throw_away(wishes: Wishes, purpose: str) -> Iterator[Path]:
-    """A new cluster's configuration in a folder of its own, removed with everything in it at the end."""
+    """A new cluster's configuration in a folder of its own, removed with everything in it at the end.
+
+    When something went wrong the logs stay, and their place is said on standard error.
+    """
     folder = data_home(f"{purpose}-{tokens.token_hex(3)}")
     try:
         folder.mkdir(parents=True)
@@ -99,8 +103,23 @@ def throw_away(wishes: Wishes, purpose: str) -> Iterator[Path]:
         ) from None
     try:
         yield make_cluster(folder, wishes, base=folder)
+    except TwinstarError:
+        _keep_logs(folder)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_logs(folder: Path) -> None:
+    """The programs' logs and the databases', beside the folder that is about to be removed."""
+    kept = folder.with_name(f"{folder.name}-logs")
+    logs = {"twinstar": folder / ".twinstar" / "log"}
+    logs |= {log.parent.name: log for log in folder.glob("*/log")}
+    for name, log in logs.items():
+        if log.is_dir():
+            shutil.copytree(log, kept / name, dirs_exist_ok=True)
+    if kept.exists():
+        sys.stderr.write(f"The logs are kept in {kept}.\n")
 
 
 def load_prepared(file: Path) -> Config:
