@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -210,6 +211,25 @@ def test_a_restarted_guard_picks_up_the_running_database_and_what_it_leads(node:
     assert (heartbeat.run, heartbeat.epoch, heartbeat.leading) == (run, 3, True)
     os.kill(pid(run), signal.SIGKILL)
     assert node.peer.heartbeat_of(DEAD).leading
+
+
+def test_a_guard_that_cannot_look_does_not_say_that_nobody_is_there(node: Node) -> None:
+    run = node.start_database()
+    node.start_guard()
+    node.tell(run)
+    node.peer.heartbeat_of(RUNNING)
+    node.peer.next_heartbeat()  # by the one after it the watch has begun
+    soft, hard = resource.prlimit(node.guard_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(node.guard_pid, resource.RLIMIT_NOFILE, (0, hard))  # it can open nothing any more
+    os.kill(pid(run), signal.SIGKILL)
+    node.peer.heartbeat_of(KILLING)
+    time.sleep(0.5)
+    node.peer.forget()
+    assert node.peer.next_heartbeat().engine is KILLING
+    assert node.living() == 2
+    resource.prlimit(node.guard_pid, resource.RLIMIT_NOFILE, (soft, hard))
+    node.peer.heartbeat_of(DEAD)
+    assert node.living() == 0
 
 
 def test_a_damaged_memory_is_an_empty_one(node: Node) -> None:

@@ -46,6 +46,7 @@ class Shell:
         self._sender = Sender(settings.cluster, secret, settings.member, Part.GUARD, self._boot)
         self._core = GuardCore(settings, self._io.now_ms(), record)
         self._strays: set[str] = set()
+        self._blind = False
         self._keep(record)
 
     def run(self) -> None:
@@ -79,12 +80,11 @@ class Shell:
             case Send():
                 self._send(effect)
             case Look():
-                run = self._run_by_pid_file()
-                return Seen(run) if run else None
+                return self._look()
             case Watch(run):
                 self._io.watch(run)
             case Sweep(run, kill):
-                return self._sweep(run, kill)
+                return self._try_to_sweep(run, kill)
             case Knock():
                 return self._test()
             case Remember(record):
@@ -103,11 +103,29 @@ class Shell:
         for peer in self._settings.peers:
             self._io.send(peer.guard, data)
 
+    def _look(self) -> Event | None:
+        try:
+            run = self._run_by_pid_file()
+        except OSError:  # the next heartbeat looks again
+            return None
+        return Seen(run) if run else None
+
     def _run_by_pid_file(self) -> str | None:
         pid = _read_pid(f"{self._settings.data_directory}/{self._settings.pid_file}")
         if pid is None or not procfs.stands_in(pid, self._settings.data_directory):
             return None
         return procfs.run_id(pid)
+
+    def _try_to_sweep(self, run: str, kill: bool) -> Event:
+        try:
+            event = self._sweep(run, kill)
+        except OSError as error:  # who cannot look must not say that nobody is there
+            if not self._blind:
+                log(f"the database's processes cannot be looked at ({error.strerror}): trying again and again")
+            self._blind = True
+            return Swept(1)
+        self._blind = False
+        return event
 
     def _sweep(self, run: str, kill: bool) -> Event:
         newer = self._run_by_pid_file()
@@ -182,7 +200,7 @@ def _read_pid(path: str) -> int | None:
     try:
         with open(path, "rb") as file:
             line = file.readline(32).strip()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     return int(line) if line.isdigit() and line != b"0" else None
 

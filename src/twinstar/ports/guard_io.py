@@ -43,7 +43,7 @@ class GuardIo:
         self._socket = udp_socket(bind)
         self._poll = select.epoll()
         self._watched: dict[int, str] = {}
-        self._gone: list[str] = []
+        self._to_watch: list[str] = []
         self._literals: dict[Address, tuple[str, int]] = {}
         self._names: dict[Address, tuple[float, tuple[str, int] | None]] = {}
         self._test: _Test | None = None
@@ -79,7 +79,10 @@ class GuardIo:
         due_ms, target = self._names.get(to, (0.0, None))
         if self.now_ms() >= due_ms:
             self._names[to] = (self.now_ms() + _NAME_KEPT_MS, target)
-            _thread.start_new_thread(self._ask_name_service, (to,))
+            try:
+                _thread.start_new_thread(self._ask_name_service, (to,))
+            except RuntimeError:  # no thread to be had now: asked again later
+                return target
         return target
 
     def _ask_name_service(self, to: Address) -> None:
@@ -91,21 +94,39 @@ class GuardIo:
     # -- processes -----------------------------------------------------------------------------------------------------
 
     def watch(self, run: str) -> None:
-        """Reports the end of this run in a later `wait`; at once when it has ended."""
+        """Reports the end of this run in a later `wait`; in the next one when it has ended already."""
+        self._to_watch.append(run)
+
+    def _begin_watches(self) -> list[str]:
+        """The runs among those to be watched that have ended already."""
+        runs, self._to_watch = self._to_watch, []
+        ended = []
+        for run in runs:
+            try:
+                if not self._begin_watch(run):
+                    ended.append(run)
+            except OSError:  # no descriptor or no memory left: that proves no death, so it is tried again
+                self._to_watch.append(run)
+        return ended
+
+    def _begin_watch(self, run: str) -> bool:
         pid = procfs.pid_of(run)
+        if pid is None:
+            return False
         try:
-            handle = procfs.open_pidfd(pid) if pid else None
-        except OSError:
-            handle = None
-        if handle is None or not procfs.is_running(
-            run
-        ):  # asked after the descriptor was opened: no pid is reused unseen
-            self._gone.append(run)
-            if handle is not None:
+            handle = procfs.open_pidfd(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            # Asked after the descriptor was opened: from there on the pid cannot become another process unseen.
+            if procfs.is_running(run):
+                self._poll.register(handle, select.EPOLLIN)
+                self._watched[handle] = run
+                return True
+        finally:
+            if handle not in self._watched:
                 os.close(handle)
-            return
-        self._watched[handle] = run
-        self._poll.register(handle, select.EPOLLIN)
+        return False
 
     def _reap(self, handle: int) -> str:
         self._poll.unregister(handle)
@@ -118,14 +139,17 @@ class GuardIo:
         """Begins a test of the database: a fresh connection must answer with one byte by the deadline."""
         if self._test is not None:
             return
-        if isinstance(target, str):
-            self._test = _Test(socket.AF_UNIX, target, self.now_ms() + deadline_ms)
-        else:
+        family = socket.AF_UNIX
+        where: str | tuple[str, int] | None = target if isinstance(target, str) else None
+        if isinstance(target, Address):
             family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
             where = literal_target(family, target) or self._target_of_name(target)
-            if where is None:  # the name is not known yet: no finding
-                return
+        if where is None:  # the name is not known yet: no finding
+            return
+        try:
             self._test = _Test(family, where, self.now_ms() + deadline_ms)
+        except OSError:  # no descriptor left: no finding either
+            return
         if self._test.answered is None:
             self._poll.register(self._test.socket, select.EPOLLOUT)
 
@@ -143,12 +167,12 @@ class GuardIo:
         """Returns at `until_ms`, or earlier when a watched process has ended or the test has."""
         if self._test is not None:
             until_ms = self.now_ms() if self._test.answered is not None else min(until_ms, self._test.until_ms)
-        timeout_s = 0.0 if self._gone else max(0.0, (until_ms - self.now_ms()) / 1000)
+        gone = self._begin_watches()
+        timeout_s = 0.0 if gone else max(0.0, (until_ms - self.now_ms()) / 1000)
         handles = {handle for handle, _ in self._poll.poll(timeout_s)}
         ended = [self._reap(handle) for handle in handles & self._watched.keys()]
         if self._test is not None and self._test.socket.fileno() in handles:
             self._test.go_on(self._poll)
-        gone, self._gone = self._gone, []
         return Woken(self._datagrams(), (*gone, *ended), self._finish_test())
 
     def _datagrams(self) -> tuple[bytes, ...]:

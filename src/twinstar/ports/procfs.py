@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GONE_STATES = "ZXx"
+_NOT_OURS = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What reading below /proc/PID answers when there is nothing for us. Any other error, such as too many open files,
+proves nothing about the process, so it is raised: a database must not be taken for dead because of it."""
 _PR_SET_CHILD_SUBREAPER = 36
 _SCAN_PAUSE_MS = 2.0
 
@@ -48,7 +51,10 @@ class _Stat:
 
 
 def run_id(pid: int) -> str | None:
-    """``pid:start time in ticks since boot``; None when there is no such process or it is a zombie."""
+    """``pid:start time in ticks since boot``; None when there is no such process or it is a zombie.
+
+    Raises OSError when the machine lacks what it takes to look (descriptors, memory), like everything here that looks.
+    """
     stat = _living(pid)
     return f"{pid}:{stat.started_ticks}" if stat else None
 
@@ -187,7 +193,7 @@ def _pids() -> list[int]:
 def _stands_in(pid: int, directory: str) -> bool:
     try:
         link = os.readlink(f"/proc/{pid}/cwd")
-    except OSError:  # gone, a kernel thread, or another user's
+    except _NOT_OURS:  # gone, a kernel thread, or another user's
         return False
     return link == directory or link == f"{directory} (deleted)"
 
@@ -196,7 +202,7 @@ def _living(pid: int) -> _Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read().decode("utf-8", "replace")
-    except OSError:
+    except _NOT_OURS:
         return None
     # The name is in parentheses and may contain anything, also parentheses and spaces.
     head, _, tail = text.rpartition(")")
