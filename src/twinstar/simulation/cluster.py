@@ -290,7 +290,7 @@ class Cluster:
         self.witness.check()
 
     async def until(self, what: str, condition: Callable[[], object], within_ms: float = 30_000) -> float:
-        """Waits on virtual time; how long it took, in ms. Raises AssertionError, with the state, when it is too long."""
+        """Waits on virtual time; how long it took, in ms. Raises AssertionError, with the state, if too long."""
         began = self.clock.now_ms()
         while not condition():
             if self.witness.breaches or self.clock.now_ms() - began > within_ms:

@@ -283,8 +283,8 @@ class VirtualEngine:
 
     async def retag(self, names: Names) -> Position:
         self._must_be_primary()
-        self.fleet.witness.began(self.member, names.epoch, self.disk.numbers(), "retaken")
         await self.open_names(names)
+        self.fleet.witness.began(self.member, names.epoch, self.disk.numbers(), "retaken")
         self.senders.end(lambda sender: sender.epoch != names.epoch)
         self._last_record()
         return self.disk.position

@@ -64,11 +64,9 @@ class Disaster:
         for name in cluster.names:
             cluster.start(name)
         self.log.append(f"{cluster.clock.now_ms():9.0f} healed")
-        if cluster.register.paused:
-            await cluster.until("resumed", lambda: _resume(cluster), RECOVERY_MS)
         probe = cluster.client()
-        await cluster.until("serving", lambda: probe.acknowledged, RECOVERY_MS)
-        await cluster.until("whole", cluster.whole, RECOVERY_MS)
+        await cluster.until("serving", lambda: _resumed(cluster) and probe.acknowledged, RECOVERY_MS)
+        await cluster.until("whole", lambda: _resumed(cluster) and cluster.whole(), RECOVERY_MS)
         cluster.check()
         if cluster.plan.durability is Durability.QUORUM:
             leader = cluster.leader()
@@ -77,7 +75,8 @@ class Disaster:
             assert not lost, f"acknowledged and gone: {sorted(lost)[:5]}"
 
 
-def _resume(cluster: Cluster) -> bool:
+def _resumed(cluster: Cluster) -> bool:
+    """Asks for it as long as the cluster is paused: what was asked of a frozen agent is done when it goes on."""
     for member in cluster.members.values():
         agent = member.agent
         if agent is not None and agent.ledger.ok and agent.ledger.register and agent.ledger.register.paused:
