@@ -73,6 +73,8 @@ def _stopped(view: View, register: Register) -> Plan:
 
 def _become(view: View, register: Register) -> Plan:
     """Sealed and named: promote. Promoted in this epoch before, or bound to a later one: a fresh epoch first."""
+    if isinstance(view.running_effect, PromoteFor) and view.running_effect.epoch == register.epoch:
+        return Plan(engine=view.running_effect, state=State.PROMOTING, soon=True)
     timeline = view.engine.position.timeline if view.engine.position else 0
     used = timeline >= register.epoch or view.promise > register.epoch
     epoch = max(register.epoch, view.promise)
