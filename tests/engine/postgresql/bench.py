@@ -81,13 +81,17 @@ class PostgresqlBench:
 
     async def given_primary(self, member: str) -> Engine:
         """As `new_primary` makes one, but from a copy: for tests that are not about making it."""
+        await self.given_copy(member)
+        await start_new_primary(self.server(member))
+        return self.engine(member)
+
+    async def given_copy(self, member: str) -> None:
+        """The same database for every member, stopped."""
         server = self.server(member)
         assert self._template
         files.prepare_directories(server.paths, server.settings.account)
         copy = ["cp", "-a", f"{self._template}/.", str(server.paths.data)]
         await asyncio.to_thread(lambda: subprocess.run(copy, check=True))
-        await start_new_primary(server)
-        return self.engine(member)
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Waits for something that comes by itself; the test's own time bounds it."""
