@@ -216,7 +216,11 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        while pids := self.processes():
+        empty_scans = 0
+        # One scan can miss a child that is forked behind its back.
+        while empty_scans < 2:
+            pids = self.processes()
+            empty_scans = 0 if pids else empty_scans + 1
             for pid in pids:
                 try:
                     os.kill(pid, signal.SIGKILL)
