@@ -9,7 +9,6 @@ from twinstar.model.errors import EngineError
 from twinstar.ports.clock import Clock
 from twinstar.simulation.database import VirtualEngine
 
-_PAUSE_MS = 10.0
 _DEADLINE_MS = 500.0
 _numbers = count(1)
 
@@ -18,8 +17,8 @@ class Client:
     """Writes numbers one after another to whatever database `choose` gives it. What is not acknowledged by the
     deadline is given up, never cancelled."""
 
-    def __init__(self, clock: Clock, choose: Callable[[], VirtualEngine | None]) -> None:
-        self._clock, self._choose = clock, choose
+    def __init__(self, clock: Clock, choose: Callable[[], VirtualEngine | None], pause_ms: float) -> None:
+        self._clock, self._choose, self._pause_ms = clock, choose, pause_ms
         self.acknowledged: list[tuple[float, int]] = []
         """(when, number)"""
 
@@ -28,7 +27,7 @@ class Client:
             engine = self._choose()
             if engine is not None:
                 await self._write(engine)
-            await self._clock.sleep_ms(_PAUSE_MS)
+            await self._clock.sleep_ms(self._pause_ms)
 
     async def _write(self, engine: VirtualEngine) -> None:
         number = next(_numbers)

@@ -96,6 +96,7 @@ class Cluster:
             m: Member(m, a.database.host, VirtualEngine(m, a.database, self.fleet)) for m, a in self._addresses.items()
         }
         self._timings = Timings.preset("fast", {"voter_removal_ms": plan.voter_removal_ms})
+        self._decoded: tuple[int, Register | None] = (-1, None)
         self._background: list[asyncio.Task[Any]] = []
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -142,9 +143,9 @@ class Cluster:
         )
         member.agent_process = Process(asyncio.create_task(member.agent.run()), gate)
 
-    def client(self, choose: Callable[[], VirtualEngine | None] | None = None) -> Client:
+    def client(self, choose: Callable[[], VirtualEngine | None] | None = None, pause_ms: float = 10.0) -> Client:
         """A client that writes from now on; to the leader by its own word, unless `choose` says otherwise."""
-        client = Client(self.clock, choose or self._leading_engine)
+        client = Client(self.clock, choose or self._leading_engine, pause_ms)
         self.aside(client.write_for_ever())
         return client
 
@@ -252,7 +253,11 @@ class Cluster:
         """The register as the store has it now."""
         value = self.server.read(root(_CLUSTER) + "register")
         assert value is not None, "there is no register yet"
-        return Register.decode(value.value)
+        if value.revision != self._decoded[0]:
+            self._decoded = value.revision, Register.decode(value.value)
+        register = self._decoded[1]
+        assert register is not None
+        return register
 
     def registers(self) -> list[Register]:
         """Every version that there ever was."""

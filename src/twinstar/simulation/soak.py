@@ -20,6 +20,7 @@ Act = Callable[["Disaster", str], Awaitable[None]]
 
 RECOVERY_MS = 60_000.0
 """Within this after the last fault the cluster must serve."""
+_CLIENT_PAUSE_MS = 40.0
 _PAUSES_MS = (5.0, 60.0, 800.0, 4_000.0, 15_000.0)
 
 
@@ -36,9 +37,8 @@ class Disaster:
     async def run(self, faults: int) -> None:
         """Raises AssertionError when an invariant breaks, or the cluster does not serve in time after the end."""
         cluster = self.cluster
-        cluster.client(cluster.any_primary)
-        cluster.client(cluster.any_primary)
-        cluster.client()
+        for choose in (cluster.any_primary, cluster.any_primary, None):
+            cluster.client(choose, pause_ms=_CLIENT_PAUSE_MS)
         for _ in range(faults):
             await self._one()
             await cluster.clock.sleep_ms(self._pause_ms())
@@ -64,7 +64,7 @@ class Disaster:
         for name in cluster.names:
             cluster.start(name)
         self.log.append(f"{cluster.clock.now_ms():9.0f} healed")
-        probe = cluster.client()
+        probe = cluster.client(pause_ms=_CLIENT_PAUSE_MS)
         await cluster.until("serving", lambda: _resumed(cluster) and probe.acknowledged, RECOVERY_MS)
         await cluster.until("whole", lambda: _resumed(cluster) and cluster.whole(), RECOVERY_MS)
         cluster.check()
