@@ -24,7 +24,8 @@ def in_memory(text: str) -> str:
 
 
 def become_launched(launch: Path) -> NoReturn:
-    """Runs what the launch file names: ``argv`` and, over this environment, ``environment``. Raises TwinstarError.
+    """Runs what the launch file names: ``argv``, over this environment ``environment``, its output appended to
+    ``output``. Raises TwinstarError.
 
     The file is an order for one run, so it is removed first.
     """
@@ -40,6 +41,15 @@ def become_launched(launch: Path) -> NoReturn:
         raise UsageError(f"{launch} names no program: let the agent write it again.")
     try:
         launch.unlink()
+        if output := raw.get("output"):
+            _append_output_to(str(output))
         os.execvpe(argv[0], argv, environment)  # noqa: S606
     except OSError as trouble:
         raise EnvironmentTrouble(f"{argv[0]} cannot be run ({trouble.strerror}): install it.") from None
+
+
+def _append_output_to(path: str) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)

@@ -187,16 +187,7 @@ class SystemProcesses:
         environment: Mapping[str, str],
         on_line: Callable[[str], None] | None = None,
     ) -> Finished:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                **_detached(account, environment),
-            )
-        except OSError as error:
-            raise _not_started(command, error) from None
+        process = await _create(command, _detached(account, environment))
         assert process.stdout and process.stderr
         try:
             out, err = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
@@ -216,6 +207,29 @@ class SystemProcesses:
                 ended = True
             if ended:
                 self._spawned.discard(pid)
+
+
+async def _create(command: Sequence[str], options: dict[str, Any]) -> asyncio.subprocess.Process:
+    """Begins a command, or when cancelled meanwhile ends it: asyncio itself would wait for its pipes, which a
+    descendant may hold for ever.
+    """
+    creating = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            **options,
+        )
+    )
+    try:
+        return await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            _kill_session((await creating).pid)
+        raise
+    except OSError as error:
+        raise _not_started(command, error) from None
 
 
 def _detached(account: Account | None, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from twinstar.config.derive import node, timings
 from twinstar.config.schema import Config
 from twinstar.config.secrets import Secret, Secrets
@@ -20,6 +23,9 @@ from twinstar.engine.postgresql.system_user import engine_user
 from twinstar.model.address import Address
 from twinstar.ports.clock import Clock
 from twinstar.ports.processes import Account, Processes
+
+LAUNCH_VARIABLE = "TWINSTAR_LAUNCH"
+"""Set by the agent's unit: where to leave the order to start the database."""
 
 # A stall of the machine must not end every stream, and a dead peer's stream must not outlive the failover by much.
 _WAL_TIMEOUT_PER_ELECTION = 3
@@ -56,6 +62,7 @@ def settings_of(config: Config, member: str, binaries: Binaries, account: Accoun
         hba=postgresql.hba,
         data_checksums=postgresql.data_checksums,
         tls=TlsFiles(tls.certificate, tls.key, tls.authority) if tls else None,
+        launch_file=Path(order) if (order := os.environ.get(LAUNCH_VARIABLE)) else None,
         wal_timeout_ms=wal_timeout_ms(timings(config).election_timeout_ms),
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.conf_files import scrub, write_conf_files
 from twinstar.engine.postgresql.configuration import at_start, floors
+from twinstar.engine.postgresql.launching import begin
 from twinstar.engine.postgresql.own_conf import replace_own
 from twinstar.engine.postgresql.server import Server
 from twinstar.engine.postgresql.settings import Settings
@@ -59,12 +60,8 @@ async def launch(server: Server) -> None:
     paths = server.paths
     _rotate_log(server.settings)
     told_before = paths.server_log.stat().st_size
-    pid = server.processes.spawn(
-        [server.settings.tool("postgres"), "-D", str(paths.data), "-c", f"config_file={paths.main_conf}"],
-        account=server.settings.account,
-        environment=server.environment(),
-        output=paths.server_log,
-    )
+    command = [server.settings.tool("postgres"), "-D", str(paths.data), "-c", f"config_file={paths.main_conf}"]
+    pid = await begin(server, command)
     run = server.processes.run_id(pid)
     polls = 0
     while run is not None and server.processes.is_running(run):

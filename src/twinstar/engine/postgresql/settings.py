@@ -104,6 +104,8 @@ class Settings:
     hba: tuple[str, ...] = ()
     data_checksums: bool = True
     tls: TlsFiles | None = None
+    launch_file: Path | None = None
+    """Where an order to start the database is left for a service manager; None: it is started by this process."""
     retry_interval_ms: int = 20
     """wal_retrieve_retry_interval: how soon a standby tries again; also how often a parked one looks for log."""
     wal_timeout_ms: int = 3_000
