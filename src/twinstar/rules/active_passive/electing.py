@@ -65,15 +65,20 @@ def _again(view: View, register: Register) -> ChangeRegister | None:
     if not overdue or not admissible(register, _alive(view, register)):
         return None
     evidence = f"epoch {register.epoch} was not decided in {view.settings.election_timeout_ms:.0f} ms"
-    return ChangeRegister(candidacy(register, Reason.UNFINISHED), view.revision, Reason.UNFINISHED, evidence)
+    reason = Reason(register.reason) if _by_hand(register) else Reason.UNFINISHED
+    return ChangeRegister(candidacy(register, reason), view.revision, reason, evidence)
 
 
 def _alive(view: View, register: Register) -> set[str]:
     return {m for m in register.copies if m == view.me or not view.peer(m).silent}
 
 
+def _by_hand(register: Register) -> bool:
+    return register.reason in {Reason.OPERATOR.value, Reason.FORCED.value}
+
+
 def _waits_for_resume(register: Register) -> bool:
-    return register.paused and register.reason not in {Reason.OPERATOR.value, Reason.FORCED.value}
+    return register.paused and not _by_hand(register)
 
 
 def _missing(view: View, register: Register) -> str:
