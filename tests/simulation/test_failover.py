@@ -57,14 +57,14 @@ async def freeze_agent_then_kill_database(cluster: Cluster, name: str) -> None:
 @pytest.mark.parametrize(
     ("break_it", "bound_ms"),
     [
-        (kill_node, 1_200),
-        (kill_database, 800),
-        (freeze, 1_200),
-        (isolate, 1_200),
-        (only_the_store_hears_it, 2_000),
+        (kill_node, 2_000),
+        (kill_database, 1_500),
+        (freeze, 2_000),
+        (isolate, 2_000),
+        (only_the_store_hears_it, 3_000),
         (hang_database, 8_000),
-        (kill_agent_then_database, 800),
-        (freeze_agent_then_kill_database, 800),
+        (kill_agent_then_database, 1_500),
+        (freeze_agent_then_kill_database, 1_500),
     ],
 )
 def test_a_failed_leader_is_replaced_and_comes_back(

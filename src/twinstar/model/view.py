@@ -58,6 +58,8 @@ class Peer:
     has_data: bool | None = None
     """By its gossip; None: not known."""
     position: str = ""
+    opened: int = 0
+    """By its gossip: the epoch that is open under its lead. A hint; 0 when nothing fresh is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,12 @@ def _standby(view: View, register: Register) -> tuple[EngineEffect | None, State
 
 
 def _start_is_safe(view: View, register: Register) -> bool:
-    """Whether enough *other* voters stream from the leader that this copy may be destroyed in place."""
-    others = [
-        m for m in register.voters if m != view.me and view.peer(m).heard and view.peer(m).epoch == register.epoch
-    ]
-    return len(others) >= register.required
+    """Whether enough *other* voters hold what the leader began with that this copy may be destroyed in place.
+
+    They do when the leader has opened its epoch: this copy is not attached for it, so the others have confirmed. That
+    they promised the epoch would not do: who sealed for it has promised as well, and may lack what is only here.
+    """
+    return view.peer(register.leader).opened == register.epoch
 
 
 def _succeed(view: View, register: Register) -> Plan | None:
