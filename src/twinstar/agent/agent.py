@@ -65,10 +65,12 @@ class Agent:
         self.lane = Lane(clock, self.body.perform, self._wake.set)
         self.peers = Peers(
             settings.me, settings.cluster, settings.secret, settings.addresses, settings.timings, clock, network,
-            probe_database, self.memory.now.heard, self._wake.set, self.memory.heard,
+            probe_database, self.memory.now.heard, self.memory.begin(clock.wall_ms()), self._wake.set,
+            self.memory.heard,
         )  # fmt: skip
         self.peers.can_seal = self._can_seal
         self.peers.serving = self._serving
+        self.peers.replication_moved_ms = self.body.received_from_ms
         self.body.on_draining = self.peers.tell_routers
         self.plan = Plan()
         self.pid = 0
@@ -179,6 +181,7 @@ class Agent:
         self.body.milestones = {**self.body.milestones, "opened": now}
         log.info("epoch %d is open, %.0f ms after it was named", register.epoch, now - self.ledger.epoch_at_ms)
         self.peers.tell_routers()
+        self.peers.tell_agents(self.own_gossip())
         if first:
             aside(self._record(register))
 

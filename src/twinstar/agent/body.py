@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
 _GONE = frozenset({EngineStatus.STOPPED, EngineStatus.REMAINS})
+_CLOSE_LOOKS_MS = 50
 _STOP_DEADLINE_MS = 3_000
 _POLL_MS = 10
 _NEAR_BYTES = 64 * 1024
@@ -50,6 +51,8 @@ class Body:
         self._me, self._engine, self._memory, self._ledger, self._clock = me, engine, memory, ledger, clock
         self.state = EngineState(EngineStatus.STOPPED)
         self.primary: Primary | None = None
+        self._looked_ms = self._arrived_ms = -1e12
+        self._arrived_from = ""
         self.sealed: Seal | None = None
         self.bootstrapped = ""
         self.enforced: Names | None = None
@@ -77,8 +80,9 @@ class Body:
 
     async def observe(self) -> None:
         """Looks at the database; on a leader also at who is attached. Notices a death nobody asked for."""
-        led = self.led
+        led, before = self.led, self.state
         self.state = await self._engine.inspect()
+        self._note_arrival(before)
         if self.state.status in _RUNNING:
             self.died = False
         elif led and self.state.status in _GONE and not self.stopping:
@@ -87,6 +91,19 @@ class Body:
             self._forget_leadership()
         elif self.led:
             await self.observe_primary()
+
+    def received_from_ms(self, member: str) -> float:
+        """When log was last seen to arrive from `member`, on the boot clock."""
+        return self._arrived_ms if self._arrived_from == member else -1e12
+
+    def _note_arrival(self, before: EngineState) -> None:
+        """Between two looks that are close together: what arrived in a long pause says nothing about its end."""
+        now, looked_ms = self._clock.now_ms(), self._looked_ms
+        self._looked_ms = now
+        old, new = before.position, self.state.position
+        moved = old is not None and new is not None and new > old and self.state.receiving
+        if moved and self.state.upstream and now - looked_ms <= _CLOSE_LOOKS_MS:
+            self._arrived_from, self._arrived_ms = self.state.upstream[0], now
 
     async def observe_primary(self) -> None:
         try:

@@ -26,6 +26,8 @@ class Remembered:
     """The promise is one ahead of the register, for a switchover."""
     heard: tuple[str, ...] = ()
     """Members from which something authentic has ever come."""
+    boot: int = 0
+    """The number of this agent's last start: the others refuse what seems to come from an earlier one."""
     schema: int = SCHEMA
 
 
@@ -49,6 +51,12 @@ class Memory:
     def heard(self, member: str) -> None:
         if member not in self.now.heard:
             self._write(replace(self.now, heard=(*self.now.heard, member)))
+
+    def begin(self, wall_ms: int) -> int:
+        """The number of this start: the wall clock, and more than the last one also when that was set back."""
+        boot = max(wall_ms, self.now.boot + 1)
+        self._write(replace(self.now, boot=boot))
+        return boot
 
     def _read(self) -> Remembered:
         if not self._path.exists():

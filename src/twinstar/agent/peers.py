@@ -89,6 +89,7 @@ class Peers:
         network: Network,
         probe_database: DatabaseProbe,
         ever_heard: tuple[str, ...],
+        boot: int,
         on_news: Callable[[], None],
         on_first_heard: Callable[[str], None],
     ) -> None:
@@ -98,7 +99,7 @@ class Peers:
         now = clock.now_ms()
         self.health = LocalHealth(timings, now)
         self._known = {m: _Known(PeerHistory(timings, now, m in ever_heard)) for m in addresses if m != me}
-        self._sender = Sender(cluster, secret, me, Part.AGENT, clock.wall_ms())
+        self._sender = Sender(cluster, secret, me, Part.AGENT, boot)
         self._inbox = Inbox(cluster, secret)
         self._datagrams: Datagrams | None = None
         self._routers: dict[Address, float] = {}
@@ -109,6 +110,8 @@ class Peers:
         self.own_guard_at_ms = -1e12
         self.guard_pid = 0
         self.can_seal: Callable[[str, int], bool] = lambda _about, _epoch: False
+        self.replication_moved_ms: Callable[[str], float] = lambda _member: -1e12
+        """When, on the boot clock, log last arrived from a member."""
         self.serving: Callable[[], Serving | EpochNotice] = lambda: EpochNotice(0, "")
 
     async def open(self) -> None:
@@ -135,13 +138,17 @@ class Peers:
         verdicts = {m: k.history.verdict(now, fresh) for m, k in self._known.items()}
         views = {}
         for member, known in self._known.items():
-            signs = Signs(probe_answered_ms=now - max(known.alive_at_ms, known.database_at_ms))
+            signs = Signs(
+                probe_answered_ms=now - max(known.alive_at_ms, known.database_at_ms),
+                replication_moved_ms=now - self.replication_moved_ms(member),
+            )
             verdict = verdicts[member]
             silent = suspects(member, verdicts, signs, self._timings)
             heartbeat = known.heartbeat
             answer = known.answer if now - known.answer_at_ms < _ANSWER_FRESH_MS else None
             relevant = answer if answer and (answer.about, answer.epoch) == (self._leader, self._epoch) else None
             alive = known.alive if known.alive_at_ms > self._epoch_at_ms else None
+            gossip = self.gossip(member)
             views[member] = Peer(
                 silent=silent or isinstance(verdict, NeverHeard),
                 heard=isinstance(verdict, Heard) or (isinstance(verdict, Missing | Silent) and not silent),
@@ -155,7 +162,8 @@ class Peers:
                 suspects=relevant.suspects if relevant else False,
                 can_seal=relevant.can_seal if relevant else False,
                 has_data=known.gossip.extra.get("has_data") if known.gossip else None,
-                position=known.gossip.position if known.gossip and now - known.gossip_at_ms < 5_000 else "",
+                position=gossip.position if gossip else "",
+                opened=gossip.extra.get("opened", 0) if gossip else 0,
             )
         return views
 

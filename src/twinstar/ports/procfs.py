@@ -100,8 +100,17 @@ def descendants_of(pid: int) -> tuple[int, ...]:
 
 def children_of(pid: int) -> tuple[ProcessInfo, ...]:
     """The living processes whose parent is `pid`."""
-    stats = ((each, _living(each)) for each in _pids())
+    stats = ((each, _living(each)) for each in _child_pids(pid))
     return tuple(ProcessInfo(each, pid, _title(each, stat)) for each, stat in stats if stat and stat.ppid == pid)
+
+
+def _child_pids(pid: int) -> Iterable[int]:
+    """The children of a process's only thread, as the kernel lists them; every process where it does not."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(each) for each in file.read().split()]
+    except _NOT_OURS:
+        return _pids()
 
 
 def kill_pids(pids: Iterable[int], signal: int = signals.SIGKILL) -> tuple[int, ...]:

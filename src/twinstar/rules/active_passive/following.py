@@ -6,12 +6,15 @@ from twinstar.model.effects import ChangeRegister, EngineEffect, Follow, Plan, R
 from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Phase, Register
 from twinstar.model.view import View
+from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive.lease import take_over
 from twinstar.rules.active_passive.local import NO_COPY, bound, revive, state_of, upstream
 from twinstar.rules.active_passive.suspicion import case_against, suspects
 
 _REJOIN_DELAY_MS = 300
 """A former leader's database is started again only this long after a change: the new leader needs the machine more."""
+
+_ENDING = frozenset({EngineWord.KILLING, EngineWord.DEAD})
 
 
 def following(view: View, register: Register) -> Plan:
@@ -30,7 +33,7 @@ def following(view: View, register: Register) -> Plan:
         probe=frozenset({register.leader}) if not leader.heard else frozenset(),
         state=state,
         note=note,
-        soon=effect is not None or not leader.heard or suspicious,
+        soon=effect is not None or not leader.heard or suspicious or leader.engine in _ENDING,
     )
 
 
