@@ -529,6 +529,35 @@ def test_a_lease_that_ran_out_is_taken_by_one_that_is_near_enough(age_ms: float,
     assert (plan.change is not None) == takes
 
 
+def test_a_leader_without_a_guard_ends_since_nobody_would_end_it_in_time() -> None:
+    assert decide(view("n1", register=LEASED, guard_silent_ms=2_001)).engine == Kill()
+    assert decide(view("n1", guard_silent_ms=LONG)).engine is None, "in quorum the seal is the fence"
+
+
+@pytest.mark.parametrize(
+    ("reason", "age_ms", "takes"),
+    [
+        (Reason.GIVEN_UP, 0, True),
+        (Reason.OPERATOR, 2_069, False),
+        (Reason.OPERATOR, 2_070, True),
+    ],
+)
+def test_an_election_by_hand_waits_for_the_lease_of_a_leader_that_may_still_lead(
+    reason: Reason, age_ms: float, takes: bool
+) -> None:
+    register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=reason.value)
+    assert (decide(view("n2", register=register, epoch_age_ms=age_ms)).change is not None) == takes
+
+
+def test_the_last_leader_takes_what_nobody_else_can() -> None:
+    register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=Reason.GIVEN_UP.value)
+    back = view("n1", register=register, engine=SEALED, led=0, primary=None)
+    assert decide(replace(back, epoch_age_ms=999)).change is None
+    assert change_of(decide(replace(back, epoch_age_ms=1_000))).leader == "n1"
+    far = replace(SEALED, position=Position(EPOCH - 1, 1))
+    assert decide(view("n2", register=register, engine=far)).change is None
+
+
 def test_the_most_advanced_goes_first() -> None:
     ahead = replace(LIVING, position=str(Position(EPOCH, HERE.lsn + 1)))
     seen = view("n2", register=LEASED, register_age_ms=2_100, peers={"n1": SILENT, "n3": ahead})

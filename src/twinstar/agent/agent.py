@@ -269,6 +269,7 @@ class Agent:
             back_off_ms=self._back_off_ms,
             retake_age_ms=now - self._retake_at_ms,
             lease_left_ms=self._lease_from_ms + lease_ms - now,
+            guard_silent_ms=now - max(self.peers.own_guard_at_ms, self._started_ms),
             renewed_age_ms=now - self._renewed_at_ms,
             peers=self.peers.views(),
         )

@@ -123,6 +123,8 @@ class View:
     """Since this member last took an epoch back."""
     lease_left_ms: float
     """`async`: until this leader's lease ends, counted from before its last successful renewal was sent."""
+    guard_silent_ms: float
+    """Since this agent last heard its own guard, or since its start."""
     renewed_age_ms: float
     """`async`: since the last renewal was sent."""
     peers: Mapping[str, Peer]

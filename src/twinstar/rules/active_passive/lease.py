@@ -27,6 +27,8 @@ _STOP_SHARE = 0.1
 """The leader stops this share of its lease before the end, so that stopping has ended by then."""
 _TURN_MS = 150
 """How much longer each less advanced candidate waits."""
+_LAST_LEADER_MS = 1_000
+"""How long the last leader, back as a standby, gives the others: they may be too far behind for ever."""
 
 
 def renewal_interval_ms(lease_ms: int) -> float:
@@ -35,7 +37,9 @@ def renewal_interval_ms(lease_ms: int) -> float:
 
 
 def holding(view: View, register: Register) -> tuple[ChangeRegister | None, EngineEffect | None]:
-    """A leader's renewal when it is due, and its end when the lease is."""
+    """A leader's renewal when it is due, and its end when the lease is, or when nobody is there to enforce it."""
+    if view.guard_silent_ms > register.lease_ms:
+        return None, Kill()
     if view.lease_left_ms <= register.lease_ms * _STOP_SHARE:
         return None, Kill()
     if view.changing or view.renewed_age_ms < renewal_interval_ms(register.lease_ms):
@@ -55,11 +59,11 @@ def given_up(view: View, register: Register) -> ChangeRegister:
 
 def take_over(view: View, register: Register) -> ChangeRegister | None:
     """Lead instead of a leader whose lease has run out, or whose guard says that its database is dead."""
-    if not _eligible(view, register):
+    if view.me == register.leader or register.paused or not _eligible(view, register):
         return None
     leader = view.peer(register.leader)
     dead = leader.engine is EngineWord.DEAD and leader.epoch == register.epoch and leader.leading
-    expired = view.register_age_ms - register.lease_ms * (1 + DRIFT) - _MARGIN_MS
+    expired = view.register_age_ms - _lease_over_ms(register)
     waited = leader.not_leading_ms if dead else expired
     if waited < _rank(view, register) * _TURN_MS:
         return None
@@ -69,13 +73,30 @@ def take_over(view: View, register: Register) -> ChangeRegister | None:
 
 
 def vacant(view: View, register: Register) -> Plan:
-    """Phase `electing` under a lease: the leader gave up. The most advanced goes at once, the others after it."""
+    """Phase `electing` under a lease. The most advanced goes first, the others after it, the last leader at the end.
+
+    Where the leader gave its lease up nobody waits for it; one asked for by hand begins while it may still lead.
+    """
     if view.engine.status is EngineStatus.PRIMARY:
         return Plan(engine=Stop(), state=State.STOPPING, soon=True)
+    if register.paused and register.reason not in {Reason.OPERATOR.value, Reason.FORCED.value}:
+        return Plan(state=state_of(view), note="Paused: nobody takes over until `twinstar resume`.")
     change = None
-    if _eligible(view, register) and view.epoch_age_ms >= _rank(view, register) * _TURN_MS:
+    if _eligible(view, register) and view.epoch_age_ms >= _vacancy_wait_ms(view, register):
         change = _claim(view, register, Reason.GIVEN_UP, register.reason)
     return Plan(engine=revive(view), change=change, state=state_of(view), soon=True)
+
+
+def _vacancy_wait_ms(view: View, register: Register) -> float:
+    if view.me == register.leader:
+        return _LAST_LEADER_MS
+    over_ms = 0.0 if register.reason == Reason.GIVEN_UP else _lease_over_ms(register)
+    return over_ms + _rank(view, register) * _TURN_MS
+
+
+def _lease_over_ms(register: Register) -> float:
+    """After this, by one's own clock, a lease that was not renewed is over by the leader's."""
+    return register.lease_ms * (1 + DRIFT) + _MARGIN_MS
 
 
 def _claim(view: View, register: Register, reason: Reason, evidence: str) -> ChangeRegister:
@@ -89,9 +110,9 @@ def _claim(view: View, register: Register, reason: Reason, evidence: str) -> Cha
 
 def _eligible(view: View, register: Register) -> bool:
     position = view.engine.position
-    if view.engine.status is not EngineStatus.STANDBY or position is None or register.paused:
+    if view.engine.status is not EngineStatus.STANDBY or position is None:
         return False
-    if view.me in view.settings.nofailover or bound(view) > register.epoch or view.me == register.leader:
+    if view.me in view.settings.nofailover or bound(view) > register.epoch:
         return False
     return _lag(register, position) <= view.settings.maximum_lag_bytes
 
