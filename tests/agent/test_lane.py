@@ -67,6 +67,24 @@ def test_another_effect_waits_until_the_one_before_has_tidied_up() -> None:
     in_lane(perform, story)
 
 
+def test_an_effect_may_be_replaced_before_its_first_step() -> None:
+    begun: list[EngineEffect] = []
+
+    async def perform(clock: VirtualClock, effect: EngineEffect) -> None:
+        begun.append(effect)
+        await clock.sleep_ms(10)
+
+    async def story(lane: Lane, clock: VirtualClock) -> None:
+        lane.want(Start())
+        lane.want(Stop())
+        await clock.sleep_ms(1)
+        assert (begun, lane.effect) == ([Stop()], Stop())
+        await clock.sleep_ms(20)
+        assert lane.effect is None
+
+    in_lane(perform, story)
+
+
 def test_what_failed_is_tried_again_after_a_pause_that_grows() -> None:
     begun: list[float] = []
 

@@ -64,6 +64,7 @@ class Lane:
         log.info("begins: %s", effect)
         self.effect = effect
         self._task = asyncio.create_task(self._run(effect), name=type(effect).__name__)
+        self._task.add_done_callback(self._ended)
 
     async def _run(self, effect: EngineEffect) -> None:
         began = self._clock.now_ms()
@@ -75,12 +76,16 @@ class Lane:
             self._fail(effect, error)
         except asyncio.CancelledError:
             log.info("broken off after %.0f ms: %s", self._clock.now_ms() - began, type(effect).__name__)
-        finally:
-            self._task = self.effect = None
-            following, self._next = self._next, None
-            if following is not None:
-                self._begin(following)
-            self._done()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Also for a task that was broken off before its first step, and so never ran."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unexpected: %r", error, exc_info=error)
+        self._task = self.effect = None
+        following, self._next = self._next, None
+        if following is not None:
+            self._begin(following)
+        self._done()
 
     def _fail(self, effect: EngineEffect, error: Exception) -> None:
         self.trouble = str(error) or type(error).__name__
