@@ -44,6 +44,9 @@ _ANSWER_FRESH_MS = 300
 _ROUTER_FRESH_MS = 5_000
 _PROBE_EVERY_MS = 40
 _ASK_EVERY_MS = 20
+_GOSSIP_NEW_MS = 1_500
+"""A little longer than from one to the next."""
+_GOSSIP_OLD_MS = 5_000
 
 DatabaseProbe = Callable[[Address], Awaitable[bool]]
 
@@ -191,11 +194,16 @@ class Peers:
         return min((k.history.next_change_ms(now, fresh) for k in self._known.values()), default=math.inf)
 
     def gossip(self, member: str) -> Gossip | None:
-        """What a member last said of itself, None when it has been silent or said nothing for 5 s."""
-        known = self._known.get(member)
-        if known is None or self._clock.now_ms() - known.gossip_at_ms > 5_000:
+        """What a member last said of itself; None when that is old, or when it is no longer new and its guard is silent
+        or says that the agent is.
+        """
+        known, now = self._known.get(member), self._clock.now_ms()
+        if known is None:
             return None
-        return known.gossip
+        silent = isinstance(known.history.verdict(now, self.health.fresh_since_ms(now)), Silent)
+        stuck = known.heartbeat is not None and known.heartbeat.agent_age_ms > _GOSSIP_NEW_MS
+        bound_ms = _GOSSIP_NEW_MS if silent or stuck else _GOSSIP_OLD_MS
+        return known.gossip if now - known.gossip_at_ms <= bound_ms else None
 
     def hears(self) -> tuple[str, ...]:
         now = self._clock.now_ms()

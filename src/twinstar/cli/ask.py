@@ -48,8 +48,8 @@ def command(config: Config, name: str, *, at: str | None = None, **fields: Any) 
         client = _client(config, token)
         if at is not None:
             return await client.command(_api(node(config, at)), name, **fields)
-        status = await best_status(client, config, _STATUS_DEADLINE_MS)
-        return await client.command(_whom(config, status), name, **fields)
+        answers = await _answers(config, lambda address: client.status(address, _STATUS_DEADLINE_MS))
+        return await client.command(_api(node(config, _whom(answers))), name, **fields)
 
     return asyncio.run(ask())
 
@@ -102,11 +102,10 @@ async def _attempt(ask: Callable[[Address], Awaitable[T]], address: Address) -> 
         return None, trouble
 
 
-def _whom(config: Config, status: dict[str, Any]) -> Address:
-    reachable = {member["name"] for member in status["members"] if member["state"] != "unreachable"}
-    leaders = [each for each in config.nodes if each.name == status["leader"] and each.name in reachable]
-    others = [each for each in config.nodes if each.name in reachable]
-    return _api((leaders or others or list(config.nodes))[0])
+def _whom(answers: list[tuple[str, dict[str, Any]]]) -> str:
+    """The leader, if its agent is among those that answer, else the best informed of them."""
+    name, status = max(answers, key=_knowledge)
+    return status["leader"] if status["leader"] in dict(answers) else name
 
 
 def _api(member: Node) -> Address:
