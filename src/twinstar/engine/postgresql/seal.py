@@ -27,6 +27,7 @@ from twinstar.model.position import Position, parse_lsn
 from twinstar.ports.processes import Signal
 
 RECEIVER = "walreceiver"
+STARTUP = "startup"
 PARKED_INTERVAL_MS = 1_000
 """wal_retrieve_retry_interval of a detached standby: it writes a line to its log each time, and a promotion or a change
 of settings wakes it anyway."""
@@ -166,6 +167,10 @@ async def _release_replay(server: Server) -> None:
     if held_up:
         for (pid,) in await server.query(_HOLDERS):
             server.signal(pid, Signal.TERMINATE)
+        # Replay that waits for a conflict to end sleeps up to a second at a time; a signal wakes it to look again.
+        for process in server.children():
+            if STARTUP in process.title:
+                server.signal(process.pid, Signal.HANGUP)
 
 
 async def _held(server: Server) -> Position:
