@@ -17,10 +17,13 @@ def play(directory: Path, story: Story, seed: int, plan: Plan | None = None) -> 
 
     async def main() -> Cluster:
         cluster = Cluster(loop, seed, directory, plan or Plan())
-        cluster.start_all()
-        await cluster.until("whole", cluster.whole)
-        await story(cluster)
-        cluster.check()
+        try:
+            cluster.start_all()
+            await cluster.until("whole", cluster.whole)
+            await story(cluster)
+            cluster.check()
+        finally:
+            cluster.end()
         return cluster
 
     return run_virtually(main(), loop)

@@ -238,6 +238,12 @@ class Cluster:
                 faults = member.store.faults
                 faults.lose_answer = faults.lose_request = faults.late_request = faults.break_watch = 0.0
 
+    def end(self) -> None:
+        """Lets what is frozen go, so that it can be ended."""
+        for member in self.members.values():
+            for process in member.processes:
+                process.gate.abandon()
+
     # -- what is seen -------------------------------------------------------------------------------------------------
 
     async def _witness_for_ever(self) -> None:

@@ -1,0 +1,446 @@
+"""Each story is one bad day: it ends in service, or in a wait that says for whom, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.play import leader_of, led_anew, play, standbys_of
+from twinstar.model.effects import ChangeRegister, Reason
+from twinstar.model.errors import TwinstarError
+from twinstar.model.register import Durability, Phase
+from twinstar.model.view import View
+from twinstar.rules.active_passive import operator
+from twinstar.simulation.client import Client
+from twinstar.simulation.cluster import Cluster, Member, Plan
+from twinstar.simulation.memory_store import Faults
+
+SEEDS = range(2)
+seeds = pytest.mark.parametrize("seed", SEEDS)
+
+
+async def serving(cluster: Cluster) -> Client:
+    """A client at work for a second, and one beside it that asks no router."""
+    client = cluster.client()
+    cluster.client(cluster.any_primary, pause_ms=30)
+    await cluster.clock.sleep_ms(1_000)
+    return client
+
+
+async def serves_on(cluster: Cluster, client: Client, within_ms: float = 30_000) -> None:
+    known = len(client.acknowledged)
+    await cluster.until("serving on", lambda: len(client.acknowledged) > known + 20, within_ms)
+    assert client.numbers() <= leader_of(cluster).engine.numbers()
+
+
+async def by_hand(member: Member, cluster: Cluster, ask: Callable[[View], ChangeRegister]) -> bool:
+    assert member.agent is not None
+    return await member.agent.change_now(ask(member.agent.view(cluster.clock.now_ms())))
+
+
+# -- false alarms ------------------------------------------------------------------------------------------------------
+
+
+@seeds
+def test_a_leader_that_is_not_heard_for_a_second(tmp_path: Path, seed: int) -> None:
+    """Its datagrams are lost while replication and store live: service goes on, or returns by itself."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader = leader_of(cluster)
+        for process in leader.processes:
+            process.gate.shut()
+        await cluster.clock.sleep_ms(1_000)
+        for process in leader.processes:
+            process.gate.open()
+        await serves_on(cluster, client)
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_a_cut_between_the_leader_and_one_standby(tmp_path: Path, seed: int) -> None:
+    """The other one hears both: nothing moves, whichever it is."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader, epoch = leader_of(cluster), cluster.register.epoch
+        for standby in standbys_of(cluster):
+            cluster.cut(leader.name, standby.name)
+            await cluster.clock.sleep_ms(3_000)
+            assert (cluster.register.epoch, cluster.leader()) == (epoch, leader)
+            await serves_on(cluster, client)
+            cluster.heal()
+            await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_the_smaller_side_of_a_partition_waits(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader, epoch = leader_of(cluster), cluster.register.epoch
+        alone = standbys_of(cluster)[0]
+        cluster.isolate(alone.name)
+        await cluster.clock.sleep_ms(5_000)
+        assert (cluster.register.epoch, cluster.leader()) == (epoch, leader)
+        await serves_on(cluster, client)
+        cluster.isolate(leader.name)
+        cluster.rejoin(alone.name)
+        assert await led_anew(cluster, epoch) is not leader
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+# -- several faults ----------------------------------------------------------------------------------------------------
+
+
+@seeds
+@pytest.mark.parametrize("after_ms", [0, 30, 80, 200])
+def test_the_next_leader_dies_while_it_is_being_promoted(tmp_path: Path, seed: int, after_ms: float) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        epoch = cluster.register.epoch
+        first = leader_of(cluster)
+        first.engine.crash()
+        await cluster.until("named", lambda: cluster.register.epoch > epoch and cluster.register.phase is Phase.LEADING)
+        await cluster.clock.sleep_ms(after_ms)
+        await cluster.kill_node(cluster.register.leader)
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+@pytest.mark.parametrize("between_ms", [5, 300, 700])
+def test_a_second_leader_dies_within_a_second(tmp_path: Path, seed: int, between_ms: float) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        first = leader_of(cluster)
+        await cluster.kill_node(first.name)
+        await cluster.clock.sleep_ms(between_ms)
+        second = cluster.register.leader
+        if second != first.name:
+            cluster.members[second].engine.crash()
+        else:
+            standbys_of(cluster)[0].engine.crash()
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed, Plan(size=5))
+
+
+@seeds
+@pytest.mark.parametrize("missing", ["leader", "standby"])
+def test_power_fails_and_one_node_does_not_come_back(tmp_path: Path, seed: int, missing: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        away = leader_of(cluster) if missing == "leader" else standbys_of(cluster)[0]
+        for name in cluster.names:
+            await cluster.kill_node(name)
+        for name in cluster.names:
+            if name != away.name:
+                cluster.start(name)
+        await serves_on(cluster, client, 60_000)
+        cluster.start(away.name)
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+@pytest.mark.parametrize("kind", ["block", "degrade"])
+def test_the_last_standby_dies_and_comes_back(tmp_path: Path, seed: int, kind: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader, epoch = leader_of(cluster), cluster.register.epoch
+        gone = standbys_of(cluster)
+        for standby in gone:
+            await cluster.kill_node(standby.name)
+        await cluster.clock.sleep_ms(4_000)
+        assert cluster.register.required == (1 if kind == "block" else 0)
+        assert leader.agent is not None
+        said = leader.agent.plan.note
+        if kind == "degrade":
+            assert "this member's disk only" in said
+            await serves_on(cluster, client)
+        else:
+            assert all(s.name in said for s in gone), f"it says for whom it waits: {said}"
+        for standby in gone:
+            cluster.start(standby.name)
+        await cluster.until("whole again", lambda: cluster.whole() and cluster.register.required == 1)
+        await serves_on(cluster, client)
+        assert (cluster.register.epoch, cluster.leader()) == (epoch, leader)
+
+    play(tmp_path, story, seed, Plan(policy="degrade" if kind == "degrade" else "block", voter_removal_ms=2_000))
+
+
+@seeds
+def test_a_leader_that_lost_its_disk_is_replaced_and_becomes_a_copy(tmp_path: Path, seed: int) -> None:
+    """It is back at once, heard and with nothing: nobody takes its silence for a leader's."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader = leader_of(cluster)
+        await cluster.lose_disk(leader.name)
+        cluster.start(leader.name)
+        await serves_on(cluster, client)
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed)
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+@seeds
+def test_the_store_stops_during_normal_work(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader, epoch, began = leader_of(cluster), cluster.register.epoch, cluster.clock.now_ms()
+        cluster.server.stop()
+        await cluster.clock.sleep_ms(20_000)
+        assert leader.engine.primary_run
+        assert client.longest_gap_ms(since_ms=began) < 100
+        cluster.server.start()
+        await cluster.clock.sleep_ms(2_000)
+        assert (cluster.register.epoch, cluster.leader()) == (epoch, leader)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+@pytest.mark.parametrize("after_ms", [1, 10, 30, 60, 100, 300])
+def test_the_store_stops_during_a_failover(tmp_path: Path, seed: int, after_ms: float) -> None:
+    """At whatever step: it waits there, and goes on when the store is back."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        epoch = cluster.register.epoch
+        leader_of(cluster).engine.crash()
+        await cluster.clock.sleep_ms(after_ms)
+        cluster.server.stop()
+        await cluster.clock.sleep_ms(5_000)
+        cluster.server.start()
+        await led_anew(cluster, epoch)
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+@pytest.mark.parametrize(
+    "faults",
+    [Faults(lose_answer=0.7), Faults(lose_request=0.5), Faults(late_request=0.6), Faults(break_watch=0.5)],
+    ids=["answers are lost", "requests are lost", "requests come late", "the watch breaks"],
+)
+def test_a_failover_while_the_outcome_of_changes_is_unknown(tmp_path: Path, seed: int, faults: Faults) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        epoch = cluster.register.epoch
+        for member in cluster.members.values():
+            assert member.store is not None
+            member.store.faults.lose_answer, member.store.faults.lose_request = faults.lose_answer, faults.lose_request
+            member.store.faults.late_request, member.store.faults.break_watch = faults.late_request, faults.break_watch
+        await cluster.kill_node(leader_of(cluster).name)
+        await led_anew(cluster, epoch, 60_000)
+        await serves_on(cluster, client, 60_000)
+
+    play(tmp_path, story, seed)
+
+
+# -- our own processes -------------------------------------------------------------------------------------------------
+
+
+@seeds
+@pytest.mark.parametrize("whose", ["leader", "standby"])
+@pytest.mark.parametrize("how", ["kill agent", "kill guard", "hang agent"])
+def test_our_processes_may_die_without_moving_anything(tmp_path: Path, seed: int, whose: str, how: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader, epoch, began = leader_of(cluster), cluster.register.epoch, cluster.clock.now_ms()
+        member = leader if whose == "leader" else standbys_of(cluster)[0]
+        run, process = member.engine.run, member.agent_process
+        if how == "kill agent":
+            await cluster.kill_agent(member.name)
+        elif how == "kill guard":
+            await cluster.kill_guard(member.name)
+        else:
+            assert process is not None
+            process.gate.shut()
+        direct = cluster.client(lambda: leader.engine)
+        await cluster.clock.sleep_ms(8_000)
+        cluster.heal()
+        cluster.start(member.name)
+        await cluster.clock.sleep_ms(3_000)
+        assert direct.longest_gap_ms(since_ms=began) < 150
+        assert member.engine.run == run, "its database was not touched"
+        assert (cluster.register.epoch, cluster.leader()) == (epoch, leader)
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_an_agent_that_comes_back_to_a_changed_cluster_opens_nothing(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        cluster.isolate(old.name)
+        await led_anew(cluster, epoch)
+        await cluster.kill_agent(old.name)
+        cluster.rejoin(old.name)
+        cluster.start(old.name)
+        await cluster.until("whole again", cluster.whole)
+        await serves_on(cluster, client)
+        assert not old.engine.primary_run
+
+    play(tmp_path, story, seed)
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+
+@seeds
+@pytest.mark.parametrize("durability", Durability)
+def test_a_switchover(tmp_path: Path, seed: int, durability: Durability) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, began, epoch = leader_of(cluster), cluster.clock.now_ms(), cluster.register.epoch
+        to = standbys_of(cluster)[0]
+        assert await by_hand(old, cluster, lambda view: operator.switchover(view, to.name, 10_000))
+        assert await led_anew(cluster, epoch) is to
+        assert cluster.register.reason == Reason.SWITCHOVER
+        await serves_on(cluster, client)
+        assert client.longest_gap_ms(since_ms=began) < 2_000
+        await cluster.until("whole again", cluster.whole)
+        assert cluster.witness.sometimes["rewound"] + cluster.witness.sometimes["cloned"] == len(cluster.names) - 1
+
+    play(tmp_path, story, seed, Plan(durability=durability))
+
+
+@seeds
+@pytest.mark.parametrize("after_ms", [1, 20, 60, 120])
+@pytest.mark.parametrize("who", ["successor", "leader"])
+def test_one_side_of_a_switchover_dies(tmp_path: Path, seed: int, after_ms: float, who: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, to = leader_of(cluster), standbys_of(cluster)[0]
+        assert await by_hand(old, cluster, lambda view: operator.switchover(view, to.name, 5_000))
+        await cluster.clock.sleep_ms(after_ms)
+        await cluster.kill_node(to.name if who == "successor" else old.name)
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_a_switchover_to_one_that_is_not_there_is_given_up(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, to, epoch = leader_of(cluster), standbys_of(cluster)[0], cluster.register.epoch
+        cluster.freeze(to.name)
+        await by_hand(old, cluster, lambda view: operator.switchover(view, to.name, 3_000))
+        await cluster.clock.sleep_ms(8_000)
+        await serves_on(cluster, client)
+        assert cluster.register.switchover is None
+        assert cluster.register.leader != to.name or cluster.register.epoch == epoch
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_paused_nothing_happens_by_itself_and_failover_by_hand_works(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        other = standbys_of(cluster)[0]
+        assert await by_hand(old, cluster, lambda view: operator.pause(view, paused=True))
+        old.engine.crash()
+        await cluster.clock.sleep_ms(10_000)
+        assert cluster.register.epoch == epoch
+        assert not old.engine.run
+        assert await by_hand(other, cluster, lambda view: operator.failover(view, None, accept_loss=False))
+        assert await led_anew(cluster, epoch) is not old
+        await serves_on(cluster, client)
+        assert await by_hand(leader_of(cluster), cluster, lambda view: operator.pause(view, paused=False))
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_a_failover_that_accepts_loss(tmp_path: Path, seed: int) -> None:
+    """Two of three are gone for good: one alone goes on when it is told to, and refuses while another answers."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        left = standbys_of(cluster)[0]
+        others = [m for m in cluster.members.values() if m is not left]
+        with pytest.raises(operator.Refused, match="still answer"):
+            await by_hand(left, cluster, lambda view: operator.failover(view, left.name, accept_loss=True))
+        for member in others:
+            await cluster.kill_node(member.name)
+        await cluster.clock.sleep_ms(5_000)
+        epoch = cluster.register.epoch
+        cluster.witness.loss_accepted(epoch + 1)
+        assert await by_hand(left, cluster, lambda view: operator.failover(view, left.name, accept_loss=True))
+        assert await led_anew(cluster, epoch) is left
+        known = len(client.acknowledged)
+        await cluster.until("serving", lambda: len(client.acknowledged) > known + 20)
+        for member in others:
+            cluster.start(member.name)
+        await cluster.until("whole again", lambda: cluster.whole() and cluster.register.required == 1)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_nothing_can_be_asked_for_while_the_store_is_away(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        cluster.server.stop()
+        await cluster.clock.sleep_ms(3_000)
+        with pytest.raises(TwinstarError, match="store"):
+            await by_hand(leader_of(cluster), cluster, lambda view: operator.switchover(view, None, 5_000))
+
+    play(tmp_path, story, seed)
+
+
+# -- durability async --------------------------------------------------------------------------------------------------
+
+
+@seeds
+def test_a_dead_database_is_given_up_at_once_in_async(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, epoch, began = leader_of(cluster), cluster.register.epoch, cluster.clock.now_ms()
+        at_death = old.engine.numbers()
+        old.engine.crash()
+        new = await led_anew(cluster, epoch)
+        await cluster.clock.sleep_ms(1_000)
+        assert client.longest_gap_ms(since_ms=began) < 2_000, "nobody waits for the lease"
+        lost = cluster.witness.acknowledged.keys() & at_death - new.engine.numbers()
+        assert len(lost) <= 10, "what had not been shipped, no more"
+
+    play(tmp_path, story, seed, Plan(durability=Durability.ASYNC))
+
+
+@seeds
+def test_a_hung_agent_costs_leadership_in_async(tmp_path: Path, seed: int) -> None:
+    """The guard ends the database when the lease is over; the witness sees that no two acknowledge."""
+
+    async def story(cluster: Cluster) -> None:
+        await serving(cluster)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        assert old.agent_process is not None
+        old.agent_process.gate.shut()
+        await led_anew(cluster, epoch)
+        assert not old.engine.primary_run
+        cluster.heal()
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed, Plan(durability=Durability.ASYNC))
