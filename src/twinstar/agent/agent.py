@@ -86,6 +86,7 @@ class Agent:
         self._told: Told | None = None
         self._paces = Paces()
         self._served: tuple[object, ...] = ()
+        self._said: tuple[object, ...] = ()
         self._excluded: frozenset[str] = frozenset()
         self.watching = Watching(engine, self.body, self.lane, settings.timings, clock, self._wake.set, self._others)
         self.body.on_slots_wanted = self.watching.others_changed
@@ -300,6 +301,10 @@ class Agent:
         if told != self._told or self._paces.is_due("guard", now, self.settings.timings.heartbeat_ms):
             self._told = told
             self.peers.tell_guard(told)
+        said = (self.plan.state, self.plan.note, self.lane.trouble, self.body.opened)
+        if said != self._said:
+            self._said = said
+            self._paces.at_once("gossip")
         if self._paces.is_due("gossip", now, _GOSSIP_MS):
             self.peers.tell_agents(self.own_gossip())
         serving = self._serving()

@@ -129,6 +129,7 @@ class AgentControl:
             return await self._forward(register.leader, "switchover", {"to": to})
         before = register.epoch
         deadline = self._agent.settings.switchover_deadline_ms
+        await self._agent.body.observe_primary()
         change = operator.switchover(self._view(), to, deadline)
         successor = change.register.switchover.to if change.register.switchover else ""
         if not await self._agent.change_now(change):
