@@ -174,3 +174,27 @@ def test_addresses_of_both_families_on_one_socket() -> None:
     assert literal_target(socket.AF_INET6, Address("10.0.0.1", 5)) == ("::ffff:10.0.0.1", 5)
     assert plain_address(("::ffff:10.0.0.1", 5, 0, 0)) == Address("10.0.0.1", 5)
     assert literal_target(socket.AF_INET, Address("db-1.example", 5)) is None
+
+
+async def test_what_is_not_attended_to_waits_with_its_age() -> None:
+    heard: list[tuple[bytes, float]] = []
+    receiver = await NETWORK.open_datagrams(
+        Address("127.0.0.1", 0), lambda data, _: heard.append((data, receiver.age_ms))
+    )
+    sender = await NETWORK.open_datagrams(Address("127.0.0.1", 0), lambda *_: None)
+    try:
+        receiver.attend(False)
+        sender.send(receiver.address, b"early")  # type: ignore[attr-defined]
+        await asyncio.sleep(0.1)
+        assert heard == []
+        receiver.poll()
+        ((data, age_ms),) = heard
+        assert data == b"early"
+        assert 80 <= age_ms < 10_000
+        receiver.attend(True)
+        sender.send(receiver.address, b"late")  # type: ignore[attr-defined]
+        await asyncio.sleep(0.1)
+        assert [data for data, _ in heard] == [b"early", b"late"]
+    finally:
+        receiver.close()
+        sender.close()

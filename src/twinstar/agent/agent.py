@@ -38,8 +38,9 @@ from twinstar.store.base import Store
 log = logging.getLogger(__name__)
 
 _SOON_MS = 10
-_REST_HEARTBEATS = 2.5
-"""How many heartbeats the loop may rest while all peers are heard."""
+_REST_HEARTBEATS = 1.5
+"""How many heartbeats the loop may rest while all peers are heard. What they say waits in the socket meanwhile: a
+wake-up for each would cost more than everything else an agent at rest does."""
 _GOSSIP_MS = 1_000
 _PRUNE_MS = 3_600_000
 
@@ -114,10 +115,12 @@ class Agent:
             self._wake.clear()
             now = self._clock.now_ms()
             self.peers.health.woke(now)
+            self.peers.poll()
             self._note_epoch()
             view = self.view(now)
             self.plan = decide(view)
             self.watching.closely = self.plan.soon
+            self.peers.attend(self.plan.soon)
             self._act(view)
             self._tell(now, view)
 

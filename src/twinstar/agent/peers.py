@@ -121,6 +121,16 @@ class Peers:
         """Binds the agent's datagram port. Raises EnvironmentTrouble."""
         self._datagrams = await self._network.open_datagrams(self._addresses[self._me].agent, self._receive)
 
+    def attend(self, attentively: bool) -> None:
+        """Whether each datagram wakes this process, or waits until `poll`."""
+        if self._datagrams is not None:
+            self._datagrams.attend(attentively)
+
+    def poll(self) -> None:
+        """Takes in what has arrived."""
+        if self._datagrams is not None:
+            self._datagrams.poll()
+
     def close(self) -> None:
         if self._datagrams is not None:
             self._datagrams.close()
@@ -283,7 +293,8 @@ class Peers:
             self._take(envelope, known, source)
 
     def _take(self, envelope: Envelope, known: _Known, source: Address) -> None:
-        now, message = self._clock.now_ms(), envelope.message
+        age_ms = self._datagrams.age_ms if self._datagrams else 0.0
+        now, message = self._clock.now_ms() - age_ms, envelope.message
         if not known.history.ever_heard:
             self._on_first_heard(envelope.member)
         match message:

@@ -18,6 +18,21 @@ class Datagrams(Protocol):
         """Sends, or drops silently: that is what the network does as well."""
         ...
 
+    def attend(self, attentively: bool) -> None:
+        """Whether what arrives wakes the receiver at once (as it does from the start) or waits for `poll`: each wake-up
+        of a process at rest costs more than what it is woken for.
+        """
+        ...
+
+    def poll(self) -> None:
+        """Delivers what has arrived, now."""
+        ...
+
+    @property
+    def age_ms(self) -> float:
+        """While something is being delivered: how long ago it arrived."""
+        ...
+
     def close(self) -> None: ...
 
 

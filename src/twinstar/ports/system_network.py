@@ -7,6 +7,8 @@ import os
 import socket
 import ssl
 import stat
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,11 @@ from twinstar.ports.udp import LARGEST_DATAGRAM, bind_trouble, literal_target, p
 
 _DATAGRAMS_PER_WAKE = 64
 _NAME_KEPT_S = 10.0
+_SO_TIMESTAMPNS = 35
+"""Linux: have the kernel write beside each datagram when it arrived (socket(7))."""
+_TIMESPEC = struct.Struct("=qq")
+_NOTES_BYTES = 64
+_OLDEST_NS = 1_000_000_000
 
 
 class SystemNetwork:
@@ -78,6 +85,17 @@ class SystemNetwork:
             )
 
 
+def _age_ms(notes: list[tuple[int, int, bytes]]) -> float:
+    """How long ago the kernel took a datagram in, by the time it wrote beside it; 0 when it wrote none."""
+    for level, kind, data in notes:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            age_ns = time.time_ns() - (int(seconds) * 1_000_000_000 + int(nanoseconds))
+            # A wall clock that was set meanwhile tells nothing.
+            return age_ns / 1e6 if 0 <= age_ns <= _OLDEST_NS else 0.0
+    return 0.0
+
+
 class _SystemDatagrams:
     """A non-blocking UDP socket. Nothing is queued: a heartbeat that waits in a buffer tells lies about its age."""
 
@@ -89,7 +107,10 @@ class _SystemDatagrams:
         self._loop = loop
         self._names: dict[Address, tuple[float, tuple[str, int]]] = {}
         self._lookups: dict[Address, asyncio.Task[None]] = {}
-        loop.add_reader(sock, self._read)
+        self._attentive = False
+        self.age_ms = 0.0
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self.attend(True)
 
     @property
     def address(self) -> Address:
@@ -111,15 +132,26 @@ class _SystemDatagrams:
             lookup.cancel()
         self._socket.close()
 
-    def _read(self) -> None:
+    def attend(self, attentively: bool) -> None:
+        if attentively == self._attentive:
+            return
+        self._attentive = attentively
+        if attentively:
+            self._loop.add_reader(self._socket, self.poll)
+        else:
+            self._loop.remove_reader(self._socket)
+
+    def poll(self) -> None:
         for _ in range(_DATAGRAMS_PER_WAKE):
             try:
-                data, sender = self._socket.recvfrom(LARGEST_DATAGRAM)
+                data, notes, _flags, sender = self._socket.recvmsg(LARGEST_DATAGRAM, _NOTES_BYTES)
             except BlockingIOError:
-                return
+                break
             except OSError:  # an earlier datagram of ours was refused by its receiver
                 continue
+            self.age_ms = _age_ms(notes)
             self._receive(data, plain_address(sender))
+        self.age_ms = 0.0
 
     def _target(self, to: Address) -> tuple[str, int] | None:
         """An address the socket takes as it is: resolving in `sendto` would block the loop."""

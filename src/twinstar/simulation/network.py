@@ -12,6 +12,8 @@ from twinstar.ports.network import Datagrams
 from twinstar.ports.randomness import Randomness
 from twinstar.simulation.freezing import Gate
 
+_SOCKET_HOLDS = 200
+
 
 class Wires:
     """What all members share. `cut` holds (from host, to host) pairs that nothing passes."""
@@ -47,11 +49,37 @@ class Wires:
 
 
 class _VirtualDatagrams:
-    def __init__(self, wires: Wires, bind: Address) -> None:
-        self._wires, self._bind = wires, bind
+    """One socket: what comes while its owner does not attend to it waits, with its age, and the newest are lost when
+    too much does.
+    """
+
+    def __init__(self, wires: Wires, bind: Address, receive: Callable[[bytes, Address], None]) -> None:
+        self._wires, self._bind, self._receive = wires, bind, receive
+        self._waiting: list[tuple[float, bytes, Address]] = []
+        self._attentive = True
+        self.age_ms = 0.0
 
     def send(self, to: Address, data: bytes) -> None:
         self._wires.send(self._bind, to, data)
+
+    def attend(self, attentively: bool) -> None:
+        self._attentive = attentively
+        if attentively:
+            self.poll()
+
+    def poll(self) -> None:
+        now = asyncio.get_running_loop().time()
+        waiting, self._waiting = self._waiting, []
+        for arrived, data, source in waiting:
+            self.age_ms = (now - arrived) * 1000
+            self._receive(data, source)
+        self.age_ms = 0.0
+
+    def arrive(self, data: bytes, source: Address) -> None:
+        if self._attentive:
+            self._receive(data, source)
+        elif len(self._waiting) < _SOCKET_HOLDS:
+            self._waiting.append((asyncio.get_running_loop().time(), data, source))
 
     def close(self) -> None:
         self._wires.close(self._bind)
@@ -64,8 +92,9 @@ class VirtualNetwork:
         self._wires, self._gate = wires, gate
 
     async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
-        self._wires.open(bind, self._gate.receiving(receive))
-        return _VirtualDatagrams(self._wires, bind)
+        datagrams = _VirtualDatagrams(self._wires, bind, receive)
+        self._wires.open(bind, self._gate.receiving(datagrams.arrive))
+        return datagrams
 
     async def dial(self, *_: Any, **__: Any) -> Any:
         raise OSError("no streams here")
