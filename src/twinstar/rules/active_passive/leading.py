@@ -6,7 +6,6 @@ from twinstar.model.effects import (
     Adopt,
     ChangeRegister,
     HandOver,
-    Kill,
     Plan,
     PromoteFor,
     Reason,
@@ -20,7 +19,7 @@ from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
 from twinstar.rules.active_passive.lease import given_up
-from twinstar.rules.active_passive.local import NO_COPY, bound, candidacy, names_for, state_of
+from twinstar.rules.active_passive.local import NO_COPY, bound, candidacy, names_for, revive, state_of
 from twinstar.rules.active_passive.steady import steady
 
 
@@ -35,7 +34,7 @@ def leading(view: View, register: Register) -> Plan:
     if register.paused and status is not EngineStatus.STANDBY:
         return Plan(state=state_of(view), note="Paused: the leader's database is not restarted.")
     if status is EngineStatus.REMAINS:
-        return Plan(engine=Kill(), state=State.STOPPED, soon=True)
+        return Plan(engine=revive(view), state=State.STOPPED, soon=True)
     if status is EngineStatus.STOPPED:
         return _stopped(view, register)
     if status is EngineStatus.STANDBY:

@@ -33,9 +33,12 @@ def bound(view: View) -> int:
 
 
 def revive(view: View) -> EngineEffect | None:
-    """What brings a copy's database to where it can be worked with (running as a standby), if that is missing."""
+    """What brings a copy's database to where it can be worked with (running as a standby), if that is missing.
+
+    A server that is being started looks for a moment like what is left of one.
+    """
     if view.engine.status is EngineStatus.REMAINS:
-        return Kill()
+        return view.running_effect if isinstance(view.running_effect, Start) else Kill()
     if view.engine.status is EngineStatus.STOPPED:
         return Start()
     return None
