@@ -41,6 +41,8 @@ _SOON_MS = 10
 _REST_HEARTBEATS = 1.5
 """How many heartbeats the loop may rest while all peers are heard. What they say waits in the socket meanwhile: a
 wake-up for each would cost more than everything else an agent at rest does."""
+_TELL_HEARTBEATS = 2.5
+"""The guard is told at least so often that the agent gets on (`rules.suspicion` allows for it)."""
 _GOSSIP_MS = 1_000
 _PRUNE_MS = 3_600_000
 
@@ -301,7 +303,9 @@ class Agent:
 
     def _tell(self, now: float, view: View) -> None:
         told = telling.to_guard(view, self.body, self._lease_from_ms)
-        if told != self._told or self._paces.is_due("guard", now, self.settings.timings.heartbeat_ms):
+        if told != self._told or self._paces.is_due(
+            "guard", now, self.settings.timings.heartbeat_ms * _TELL_HEARTBEATS
+        ):
             self._told = told
             self.peers.tell_guard(told)
         said = (self.plan.state, self.plan.note, self.lane.trouble, self.body.opened)

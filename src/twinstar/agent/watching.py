@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _LOOK_MS = 1_000
 _LOOK_CLOSELY_MS = 10
 _SLOTS_MS = 10_000
+_FRESH_EVERY = 10
+"""A fresh connection is tried every so many of its deadlines while all is well."""
 _RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
 
 
@@ -43,6 +45,8 @@ class Watching:
         self._engine, self._body, self._lane, self._timings, self._clock = engine, body, lane, timings, clock
         self._on_news, self._others = on_news, others
         self._attention = asyncio.Event()
+        self._doubt = asyncio.Event()
+        """The running database has not answered on its warm connection."""
         self._closely = False
         self._paces = Paces()
 
@@ -81,6 +85,8 @@ class Watching:
             await self._attention_within(_LOOK_CLOSELY_MS if self._closely or self._lane.effect else _LOOK_MS)
             self._attention.clear()
             await self._body.observe()
+            if self._body.state.status in _RUNNING and self._body.state.position is None:
+                self._doubt.set()
             if self._closely:
                 self._on_news()
             self._keep_slots()
@@ -99,11 +105,18 @@ class Watching:
             aside(self._engine.keep_slots(others))
 
     async def _watch_hang(self) -> None:
-        """A hung database is found by a real query on a fresh connection, and then killed."""
+        """A hung database is found by a real query on a fresh connection, and then killed.
+
+        A fresh connection costs the database a process, so it is tried seldom; but at once, and again and again, when
+        the warm connection has not answered.
+        """
         strikes = 0
         deadline_ms = self._timings.hung_query_ms
         while True:
-            await self._clock.sleep_ms(deadline_ms * 2 if strikes == 0 else deadline_ms / 4)
+            if strikes:
+                await self._clock.sleep_ms(deadline_ms / 4)
+            else:
+                await self._doubt_within(deadline_ms * _FRESH_EVERY)
             if self._body.state.status not in _RUNNING or self._lane.effect is not None:
                 strikes = 0
                 continue
@@ -112,3 +125,11 @@ class Watching:
                 log.error("the database does not answer %d queries on fresh connections: killing it", strikes)
                 strikes = 0
                 self._lane.want(Kill())
+
+    async def _doubt_within(self, pace_ms: float) -> None:
+        self._doubt.clear()
+        try:
+            async with self._clock.timeout_ms(pace_ms):
+                await self._doubt.wait()
+        except TimeoutError:
+            pass
