@@ -37,7 +37,7 @@ async def serves_on(cluster: Cluster, client: Client, within_ms: float = 30_000)
 
 async def by_hand(member: Member, cluster: Cluster, ask: Callable[[View], ChangeRegister]) -> bool:
     assert member.agent is not None
-    return await member.agent.change_now(ask(member.agent.view(cluster.clock.now_ms())))
+    return await member.agent.change_by_hand(ask) is not None
 
 
 # -- false alarms ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from twinstar.agent import telling
@@ -45,6 +46,7 @@ _TELL_HEARTBEATS = 2.5
 """The guard is told at least so often that the agent gets on (`rules.suspicion` allows for it)."""
 _GOSSIP_MS = 1_000
 _PRUNE_MS = 3_600_000
+_TRIES_BY_HAND = 5
 
 
 class Agent:
@@ -174,11 +176,20 @@ class Agent:
             self._change = None
             self._wake.set()
 
-    async def change_now(self, change: ChangeRegister) -> bool:
-        """A change asked for by hand, in turn with the agent's own. True when it stands."""
-        while (running := self._change) is not None:
-            await asyncio.gather(running, return_exceptions=True)
-        return await self._begin_change(change)
+    async def change_by_hand(self, ask: Callable[[View], ChangeRegister]) -> ChangeRegister | None:
+        """A change asked for by hand, in turn with the agent's own; made from what is known when its turn has come, and
+        again when something else was changed first. None when that was the epoch, or when it does not end.
+        """
+        began = self.ledger.register.epoch if self.ledger.register else 0
+        for _ in range(_TRIES_BY_HAND):
+            while (running := self._change) is not None:
+                await asyncio.gather(running, return_exceptions=True)
+            change = ask(self.view(self._clock.now_ms()))
+            if await self._begin_change(change):
+                return change
+            if self.ledger.register is None or self.ledger.register.epoch != began:
+                break
+        return None
 
     def _opened(self, register: Register) -> None:
         now = self._clock.now_ms()

@@ -10,7 +10,7 @@ from twinstar.agent.agent import Agent
 from twinstar.agent.report import cluster_status
 from twinstar.api.control import Health, HealthRole, Outcome
 from twinstar.api.metrics import Metrics
-from twinstar.model.effects import ChangeRegister, Rebuild, Stop
+from twinstar.model.effects import Rebuild, Stop
 from twinstar.model.engine import EngineStatus
 from twinstar.model.errors import StoreUnavailable
 from twinstar.model.register import Phase, Register
@@ -130,10 +130,10 @@ class AgentControl:
         before = register.epoch
         deadline = self._agent.settings.switchover_deadline_ms
         await self._agent.body.observe_primary()
-        change = operator.switchover(self._view(), to, deadline)
-        successor = change.register.switchover.to if change.register.switchover else ""
-        if not await self._agent.change_now(change):
+        change = await self._agent.change_by_hand(lambda view: operator.switchover(view, to, deadline))
+        if change is None:
             return _moved()
+        successor = change.register.switchover.to if change.register.switchover else ""
         after = await self._await_leader(lambda r: r.epoch > before or r.switchover is None)
         if after is not None and after.leader == successor:
             return Outcome(True, f"{successor} leads epoch {after.epoch}.", {"epoch": after.epoch, "leader": successor})
@@ -145,8 +145,8 @@ class AgentControl:
         register = self._register()
         if to is not None and to not in self._agent.settings.addresses:
             raise Refused(f"There is no member {to!r}; see `twinstar status`.")
-        change = operator.failover(self._view(), to, accept_loss)
-        if not await self._agent.change_now(change):
+        change = await self._agent.change_by_hand(lambda view: operator.failover(view, to, accept_loss))
+        if change is None:
             return _moved()
         after = await self._await_leader(lambda r: r.phase is Phase.LEADING and r.epoch > register.epoch)
         if after is None:
@@ -229,8 +229,8 @@ class AgentControl:
         return max(0, (int(high, 16) << 32) + int(low, 16) - own.lsn) if int(timeline) == own.timeline else None
 
     async def _set_paused(self, paused: bool, message: str) -> Outcome:
-        change: ChangeRegister = operator.pause(self._view(), paused)
-        return Outcome(True, message) if await self._agent.change_now(change) else _moved()
+        change = await self._agent.change_by_hand(lambda view: operator.pause(view, paused))
+        return _moved() if change is None else Outcome(True, message)
 
     async def _await_leader(self, done: Callable[[Register], bool]) -> Register | None:
         """The register once it satisfies `done`; None when it does not in time."""

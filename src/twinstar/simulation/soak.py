@@ -7,6 +7,7 @@ when they come, two within a second or many at once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from twinstar.model.effects import ChangeRegister
@@ -84,8 +85,7 @@ def _resumed(cluster: Cluster) -> bool:
     for member in cluster.members.values():
         agent = member.agent
         if agent is not None and agent.ledger.ok and agent.ledger.register and agent.ledger.register.paused:
-            change = operator.pause(agent.view(cluster.clock.now_ms()), False)
-            cluster.aside(agent.change_now(change))
+            cluster.aside(_unless_refused(agent.change_by_hand(lambda view: operator.pause(view, False))))
             break
     return not cluster.register.paused
 
@@ -204,11 +204,12 @@ async def _by_hand(disaster: Disaster, ask: Callable[[View], ChangeRegister]) ->
     agent = cluster.members[cluster.register.leader].agent
     if agent is None:
         return
-    try:
-        change = ask(agent.view(cluster.clock.now_ms()))
-    except operator.Refused:
-        return
-    cluster.aside(agent.change_now(change))
+    cluster.aside(_unless_refused(agent.change_by_hand(ask)))
+
+
+async def _unless_refused(change: Awaitable[ChangeRegister | None]) -> None:
+    with suppress(operator.Refused):
+        await change
 
 
 _NOT_FOR_LEASES = {"freeze", "kill guard"}
