@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 import yaml
 
 from twinstar.api.client import Client
@@ -189,8 +190,15 @@ class RealCluster:
         raise AssertionError(f"not within {patience_s:.0f} s: {what}; the last state was\n{last}")
 
     def whole(self, patience_s: float = 40.0) -> View:
-        """Waits until the leader is open and every standby streams."""
-        return View.of(self.until(lambda s: View.of(s).serving, "the cluster serves with all members", patience_s))
+        """Waits until the leader is open and every standby streams, as said by the agents that run now."""
+        state = self.here.state()
+
+        def serves(status: Status) -> bool:
+            known = {each["agent_pid"] for each in status["members"]}
+            runs = {procfs.pid_of(each.run) for each in state.of_kind(AGENT) if each.alive} if state else set()
+            return View.of(status).serving and known == runs
+
+        return View.of(self.until(serves, "the cluster serves with all members", patience_s))
 
     def led_by(self, *names: str, patience_s: float = 30.0) -> Status:
         """Waits until one of these leads and is open."""
@@ -208,6 +216,13 @@ class RealCluster:
     def mark(self, program: str) -> int:
         """Where the program's log ends now."""
         return self.log(program).stat().st_size if self.log(program).exists() else 0
+
+    def ask(self, name: str, statement: LiteralString) -> list[tuple[Any, ...]]:
+        """A statement on a member's own socket, as the agent's role; as the user who runs the tests may."""
+        own = node(self.config, name)
+        socket = f"host={own.directory / 'run'} port={own.port} dbname=postgres user=twinstar_agent"
+        with psycopg.connect(socket, autocommit=True) as session:
+            return session.execute(statement).fetchall()
 
     # -- as a user -----------------------------------------------------------------------------------------------------
 
