@@ -85,7 +85,6 @@ class Agent:
         self._back_off_ms = 0.0
         self._retake_at_ms = -1e12
         self._renewed_at_ms = -1e12
-        self._lease_from_ms = -1e12
         self._absent_since: dict[str, float] = {}
         self._not_receiving_since: float | None = None
         self._told: Told | None = None
@@ -168,7 +167,7 @@ class Agent:
             ours = await self.ledger.change(change)
             register = self.ledger.register
             if ours and register is not None and register.leader == self.settings.me:
-                self._renewed_at_ms = self._lease_from_ms = sent
+                self._renewed_at_ms = sent
             if ours and change.reason is Reason.RETAKEN:
                 self._retake_at_ms = sent
             return ours
@@ -285,7 +284,7 @@ class Agent:
             up_ms=now - self._started_ms,
             back_off_ms=self._back_off_ms,
             retake_age_ms=now - self._retake_at_ms,
-            lease_left_ms=self._lease_from_ms + lease_ms - now,
+            lease_left_ms=ledger.changed_sent_ms + lease_ms - now,
             guard_silent_ms=now - max(self.peers.own_guard_at_ms, self._started_ms),
             renewed_age_ms=now - self._renewed_at_ms,
             peers=self.peers.views(),
@@ -313,7 +312,7 @@ class Agent:
     # -- telling others -----------------------------------------------------------------------------------------------
 
     def _tell(self, now: float, view: View) -> None:
-        told = telling.to_guard(view, self.body, self._lease_from_ms)
+        told = self._tell_guard_of(view)
         if told != self._told or self._paces.is_due(
             "guard", now, self.settings.timings.heartbeat_ms * _TELL_HEARTBEATS
         ):

@@ -66,15 +66,21 @@ class Body:
         self.milestones: dict[str, float] = {}
         """When this leadership was sealed, promoted and opened (boot clock, ms)."""
         self.on_draining: Callable[[], None] = lambda: None
+        self.on_leading: Callable[[], None] = lambda: None
+        """The guard must know of it before the database is made leader."""
         self.on_slots_wanted: Callable[[], None] = lambda: None
         """A new leader's standbys cannot attach, and a new standby's successors could not, without slots."""
 
     @property
     def led(self) -> int:
         """The epoch for which the run of the database that is there now was made leader; 0 when it was not."""
+        return self.made_leader_of if self.state.status is EngineStatus.PRIMARY else 0
+
+    @property
+    def made_leader_of(self) -> int:
+        """The same, also while its promotion is still under way."""
         remembered = self._memory.now
-        mine = self.state.status is EngineStatus.PRIMARY and self.state.run == remembered.run
-        return remembered.leads if mine else 0
+        return remembered.leads if self.state.run and self.state.run == remembered.run else 0
 
     # -- observing ----------------------------------------------------------------------------------------------------
 
@@ -89,7 +95,8 @@ class Body:
             self.died = True
         if self.state.status is not EngineStatus.PRIMARY:
             self._forget_leadership()
-        elif self.led:
+        elif self.led and self.state.position is not None:
+            # One that has just not answered would keep this waiting for its deadline.
             await self.observe_primary()
 
     def received_from_ms(self, member: str) -> float:
@@ -219,6 +226,7 @@ class Body:
         if not named or sealed is None or self._memory.now.promise > epoch:
             raise ProtocolBreach(f"Epoch {epoch} is not this member's to lead any more; it waits for the register.")
         self._memory.lead(epoch, self.state.run)
+        self.on_leading()
         end = await self._engine.promote(epoch, names)
         self.sealed = None
         self.enforced, self.enforced_lsn = names, end.lsn

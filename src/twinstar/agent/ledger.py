@@ -39,8 +39,10 @@ class Ledger:
         self.trouble = ""
         now = clock.now_ms()
         self.version_at_ms = self.epoch_at_ms = self.seals_at_ms = now
-        self.changed_sent_ms = now
-        """When the last change of ours that applied was sent."""
+        self.changed_sent_ms = -1e12
+        """When the last change of ours that applied was sent; known as soon as the change is seen, by whatever way."""
+        self._sent = ("", -1e12)
+        """The nonce of the change that was tried last, and when it was sent."""
         self._seals: dict[int, dict[str, Seal]] = {}
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -96,6 +98,8 @@ class Ledger:
             if new is not None:
                 log.info("register: epoch %d %s, leader %s (%s)", new.epoch, new.phase, new.leader, new.reason)
                 self._seals = {e: s for e, s in self._seals.items() if e >= new.epoch}
+        if new is not None and new.nonce == self._sent[0]:
+            self.changed_sent_ms = self._sent[1]
         self.register, self.revision, self.version_at_ms = new, revision, now
         self.seen = True
 
@@ -117,7 +121,7 @@ class Ledger:
     async def _change(self, wanted: ChangeRegister) -> bool:
         nonce = f"{self._me}:{self._randomness.token()}"
         proposal = wanted.register.but(nonce=nonce, evidence=wanted.evidence or wanted.register.evidence)
-        sent_ms = self._clock.now_ms()
+        self._sent = (nonce, self._clock.now_ms())
         outcome = await self._store.compare_and_set(REGISTER, proposal.encode(), wanted.base_revision)
         match outcome:
             case Applied(revision):
@@ -131,7 +135,6 @@ class Ledger:
         if not isinstance(outcome, Unknown):
             self.ok, self.settled = True, self.settled or ours
         if ours:
-            self.changed_sent_ms = sent_ms
             log.info("changed the register: %s (%s)", wanted.reason, wanted.evidence)
         return ours
 

@@ -18,10 +18,11 @@ from twinstar.rules.active_passive.steady import counted
 def to_guard(view: View, body: Body, lease_from_ms: float) -> Told:
     """What the guard must know to judge the database's end, and to end it in time."""
     state, register = body.state, view.register
-    leading = state.status is EngineStatus.PRIMARY and body.led > 0
-    leased = register is not None and register.durability is Durability.ASYNC and leading
+    leased = register is not None and register.durability is Durability.ASYNC and body.made_leader_of > 0
+    # Under a lease a promotion counts from before its beginning: it goes on in the database when this agent dies.
+    leading = leased or (state.status is EngineStatus.PRIMARY and body.led > 0)
     return Told(
-        epoch=body.led if leading else view.promise,
+        epoch=body.made_leader_of if leading else view.promise,
         leading=leading,
         run=state.run,
         stopping=body.stopping or (state.status is EngineStatus.STOPPED and not body.died),

@@ -22,6 +22,9 @@ from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.replication import Link, Senders, receive_for_ever
 
+_NO_ANSWER_MS = 100
+"""How long `inspect` waits for a database that does not answer."""
+
 
 class VirtualEngine:
     """`engine.base.Engine` over a model. The same object stands for the disk and for what runs on it."""
@@ -133,7 +136,9 @@ class VirtualEngine:
         disk, status = self.disk, self._status()
         if status is EngineStatus.ABSENT:
             return EngineState(status, nonce=disk.nonce)
-        known = disk.position if self.run else None
+        if self.stuck:
+            await self.fleet.clock.sleep_ms(_NO_ANSWER_MS)
+        known = disk.position if self.run and not self.stuck else None
         begins = Position(disk.timeline, disk.position.lsn - RECORD_BYTES)
         return EngineState(
             status=status,
@@ -141,7 +146,7 @@ class VirtualEngine:
             run=self.run,
             position=known,
             upstream=(disk.upstream.member, disk.upstream.epoch) if disk.upstream else None,
-            receiving=self.link.streaming,
+            receiving=self.link.streaming and not self.stuck,
             names=self.names if self.primary_run else None,
             system_identifier=disk.system_identifier,
             nonce=disk.nonce,
