@@ -77,6 +77,7 @@ class Agent:
         self.peers.serving = self._serving
         self.peers.replication_moved_ms = self.body.received_from_ms
         self.body.on_draining = self.peers.tell_routers
+        self.body.on_leading = self._tell_guard_now
         self.plan = Plan()
         self.pid = 0
         self._started_ms = clock.now_ms()
@@ -312,7 +313,7 @@ class Agent:
     # -- telling others -----------------------------------------------------------------------------------------------
 
     def _tell(self, now: float, view: View) -> None:
-        told = self._tell_guard_of(view)
+        told = telling.to_guard(view, self.body, self.ledger.changed_sent_ms)
         if told != self._told or self._paces.is_due(
             "guard", now, self.settings.timings.heartbeat_ms * _TELL_HEARTBEATS
         ):
@@ -330,6 +331,10 @@ class Agent:
             self.peers.tell_routers()
         if self._paces.is_due("prune", now, _PRUNE_MS) and self.body.led:
             aside(self._prune())
+
+    def _tell_guard_now(self) -> None:
+        view = self.view(self._clock.now_ms())
+        self.peers.tell_guard(telling.to_guard(view, self.body, self.ledger.changed_sent_ms))
 
     def _serving(self) -> Serving | EpochNotice:
         bound = self.settings.maximum_read_lag_bytes
