@@ -35,7 +35,7 @@ async def serves_on(cluster: Cluster, client: Client, within_ms: float = 30_000)
     assert client.numbers() <= leader_of(cluster).engine.numbers()
 
 
-async def by_hand(member: Member, cluster: Cluster, ask: Callable[[View], ChangeRegister]) -> bool:
+async def by_hand(member: Member, ask: Callable[[View], ChangeRegister]) -> bool:
     assert member.agent is not None
     return await member.agent.change_by_hand(ask) is not None
 
@@ -312,7 +312,7 @@ def test_a_switchover(tmp_path: Path, seed: int, durability: Durability) -> None
         client = await serving(cluster)
         old, began, epoch = leader_of(cluster), cluster.clock.now_ms(), cluster.register.epoch
         to = standbys_of(cluster)[0]
-        assert await by_hand(old, cluster, lambda view: operator.switchover(view, to.name, 10_000))
+        assert await by_hand(old, lambda view: operator.switchover(view, to.name, 10_000))
         assert await led_anew(cluster, epoch) is to
         assert cluster.register.reason == Reason.SWITCHOVER
         await serves_on(cluster, client)
@@ -330,7 +330,7 @@ def test_one_side_of_a_switchover_dies(tmp_path: Path, seed: int, after_ms: floa
     async def story(cluster: Cluster) -> None:
         client = await serving(cluster)
         old, to = leader_of(cluster), standbys_of(cluster)[0]
-        assert await by_hand(old, cluster, lambda view: operator.switchover(view, to.name, 5_000))
+        assert await by_hand(old, lambda view: operator.switchover(view, to.name, 5_000))
         await cluster.clock.sleep_ms(after_ms)
         await cluster.kill_node(to.name if who == "successor" else old.name)
         await serves_on(cluster, client)
@@ -344,7 +344,7 @@ def test_a_switchover_to_one_that_is_not_there_is_given_up(tmp_path: Path, seed:
         client = await serving(cluster)
         old, to, epoch = leader_of(cluster), standbys_of(cluster)[0], cluster.register.epoch
         cluster.freeze(to.name)
-        await by_hand(old, cluster, lambda view: operator.switchover(view, to.name, 3_000))
+        await by_hand(old, lambda view: operator.switchover(view, to.name, 3_000))
         await cluster.clock.sleep_ms(8_000)
         await serves_on(cluster, client)
         assert cluster.register.switchover is None
@@ -359,15 +359,15 @@ def test_paused_nothing_happens_by_itself_and_failover_by_hand_works(tmp_path: P
         client = await serving(cluster)
         old, epoch = leader_of(cluster), cluster.register.epoch
         other = standbys_of(cluster)[0]
-        assert await by_hand(old, cluster, lambda view: operator.pause(view, paused=True))
+        assert await by_hand(old, lambda view: operator.pause(view, paused=True))
         old.engine.crash()
         await cluster.clock.sleep_ms(10_000)
         assert cluster.register.epoch == epoch
         assert not old.engine.run
-        assert await by_hand(other, cluster, lambda view: operator.failover(view, None, accept_loss=False))
+        assert await by_hand(other, lambda view: operator.failover(view, None, accept_loss=False))
         assert await led_anew(cluster, epoch) is not old
         await serves_on(cluster, client)
-        assert await by_hand(leader_of(cluster), cluster, lambda view: operator.pause(view, paused=False))
+        assert await by_hand(leader_of(cluster), lambda view: operator.pause(view, paused=False))
         await cluster.until("whole again", cluster.whole)
 
     play(tmp_path, story, seed)
@@ -382,13 +382,13 @@ def test_a_failover_that_accepts_loss(tmp_path: Path, seed: int) -> None:
         left = standbys_of(cluster)[0]
         others = [m for m in cluster.members.values() if m is not left]
         with pytest.raises(operator.Refused, match="still answer"):
-            await by_hand(left, cluster, lambda view: operator.failover(view, left.name, accept_loss=True))
+            await by_hand(left, lambda view: operator.failover(view, left.name, accept_loss=True))
         for member in others:
             await cluster.kill_node(member.name)
         await cluster.clock.sleep_ms(5_000)
         epoch = cluster.register.epoch
         cluster.witness.loss_accepted(epoch + 1)
-        assert await by_hand(left, cluster, lambda view: operator.failover(view, left.name, accept_loss=True))
+        assert await by_hand(left, lambda view: operator.failover(view, left.name, accept_loss=True))
         assert await led_anew(cluster, epoch) is left
         known = len(client.acknowledged)
         await cluster.until("serving", lambda: len(client.acknowledged) > known + 20)
@@ -405,7 +405,7 @@ def test_nothing_can_be_asked_for_while_the_store_is_away(tmp_path: Path, seed: 
         cluster.server.stop()
         await cluster.clock.sleep_ms(3_000)
         with pytest.raises(TwinstarError, match="store"):
-            await by_hand(leader_of(cluster), cluster, lambda view: operator.switchover(view, None, 5_000))
+            await by_hand(leader_of(cluster), lambda view: operator.switchover(view, None, 5_000))
 
     play(tmp_path, story, seed)
 
