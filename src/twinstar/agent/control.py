@@ -118,6 +118,7 @@ class AgentControl:
             restart_pending=float(len(state.restart_pending)),
             drift=float(len(state.drift)),
             start_time_seconds=self._started_wall_ms / 1000,
+            loop_lag_seconds=agent.loop_lag_ms / 1000,
             stalls_total=float(agent.peers.health.stalls),
         )
 

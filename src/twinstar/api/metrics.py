@@ -41,6 +41,7 @@ class Metrics:
     lease_left_seconds: float | None = _gauge("`async`: until the leader's lease ends.")
     last_failover_seconds: float | None = _gauge("From the notice to the opening, at this member's last take-over.")
     start_time_seconds: float | None = _gauge("When this agent started, in seconds since 1970.")
+    loop_lag_seconds: float | None = _gauge("How late this agent's loop woke at worst since its start.")
     elections_total: float | None = _counter("Candidacies seen.")
     promotions_total: float | None = _counter("Promotions of this member.")
     suspicions_total: float | None = _counter("Times this member began to suspect another.")
