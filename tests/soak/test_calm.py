@@ -87,4 +87,5 @@ def test_nobody_is_replaced_on_a_busy_machine(tmp_path: Path, capsys: pytest.Cap
             assert (now["epoch"], now["leader"]) == (before["epoch"], before["leader"])
         late = longest_late_ms(cluster)
         with capsys.disabled():
-            print(f"\n{MINUTES:g} minutes, {writers.acknowledged} writes; loops woke late by at most {late} ms")
+            text = f"{MINUTES:g} minutes, {writers.acknowledged} writes; loops woke late by at most {late} ms"
+            sys.stdout.write(f"\n{text}\n")
