@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twinstar.agent.agent import Agent
-from twinstar.agent.report import cluster_status
+from twinstar.agent.report import Facts, cluster_status
 from twinstar.api.control import Health, HealthRole, Outcome
 from twinstar.api.metrics import Metrics
 from twinstar.model.effects import Rebuild, Stop
@@ -27,20 +27,6 @@ _LEADER_CHANGE_MS = 30_000
 _HISTORY_FRESH_MS = 1_000
 
 Forward = Callable[[str, str, dict[str, Any]], Awaitable[Outcome]]
-
-
-class Facts(Protocol):
-    """What the status shows of the configuration."""
-
-    cluster: str
-    policy: str
-    store_kind: str
-    write_dsn: str
-    read_dsn: str
-
-    def member_dsn(self, member: str) -> str: ...
-
-    def tags(self, member: str) -> dict[str, Any]: ...
 
 
 class AgentControl:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from twinstar.agent.agent import Agent
 from twinstar.api.status import ClusterStatus, Endpoints, MemberState, MemberStatus, Role, StoreStatus
@@ -10,8 +10,19 @@ from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase, Register
 from twinstar.model.wire import Gossip
 
-if TYPE_CHECKING:
-    from twinstar.agent.control import Facts
+
+class Facts(Protocol):
+    """What the status shows of the configuration."""
+
+    cluster: str
+    policy: str
+    store_kind: str
+    write_dsn: str
+    read_dsn: str
+
+    def member_dsn(self, member: str) -> str: ...
+
+    def tags(self, member: str) -> dict[str, Any]: ...
 
 
 def cluster_status(agent: Agent, facts: Facts) -> ClusterStatus:
