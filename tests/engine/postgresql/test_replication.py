@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -17,6 +18,7 @@ from twinstar.engine.base import RewindResult
 from twinstar.engine.postgresql.connections import connect, remote_parameters
 from twinstar.engine.postgresql.forks import DESCRIPTION, fork_of
 from twinstar.engine.postgresql.history_files import history_file, parse_history, place_holders
+from twinstar.engine.postgresql.process_control import start
 from twinstar.engine.postgresql.settings import REPLICATION_ROLE
 from twinstar.engine.postgresql.slots import slot_name
 from twinstar.model.engine import EngineStatus, Names
@@ -124,6 +126,61 @@ async def test_detaching_ends_no_session_and_returns_what_is_held(bench: Postgre
     await bench.until(lambda: streams(bench, "a", "b"))
     await bench.engine("b").kill()
     assert await bench.engine("b").detach() is None
+
+
+async def test_detaching_after_a_crash_waits_for_what_was_received_before_it(bench: PostgresqlBench) -> None:
+    """Until it is replayed nobody knows how far the log reaches, and a diverged copy would pass for a prefix."""
+    await pair(bench)
+    await bench.server("b").query("SELECT pg_wal_replay_pause()")
+    assert await bench.commit("a", LONG_MS)
+    end = (await bench.engine("a").primary()).position
+    await bench.engine("b").kill()
+    await start(bench.server("b"), {"recovery_min_apply_delay": "1h"})
+    detaching = asyncio.create_task(bench.engine("b").detach())
+    await asyncio.wait({detaching}, timeout=2 * NOT_YET_MS / 1000)
+    assert not detaching.done()
+    bench.server("b").write_settings({"recovery_min_apply_delay": None})
+    bench.server("b").reload_signal()
+    assert await detaching == end
+
+
+async def test_detaching_waits_for_what_was_received_on_a_later_timeline_than_is_replayed(
+    bench: PostgresqlBench,
+) -> None:
+    await pair(bench, "b", "c")
+    await bench.engine("a").kill()
+    for member in ("b", "c"):
+        await bench.engine(member).seal()
+    await bench.engine("b").promote(3, Names(3, frozenset({"c"}), 1))
+    known = [history_file(bench.server("b").paths.data, timeline) for timeline in (2, 3)]
+    wal = bench.server("c").paths.data / "pg_wal"
+    subprocess.run(["cp", "-p", *known, wal], check=True)  # so that it asks for the later timeline at once
+    log = bench.server("c").paths.server_log
+    await bench.until(lambda: _contains(log, "new target timeline is 3"))
+    leader = bench.server("b").postmaster()
+    assert leader is not None
+    os.kill(leader, signal.SIGSTOP)  # so that the receiver is there before anything arrives
+    await bench.engine("c").follow(bench.upstream("b", 3))
+    await bench.until(lambda: _child(bench, "c", "walreceiver"))
+    (startup,) = [each.pid for each in bench.server("c").children() if "startup" in each.title]
+    os.kill(startup, signal.SIGSTOP)
+    os.kill(leader, signal.SIGCONT)
+    assert await bench.commit("b", LONG_MS)
+    ((_, shown, _, _),) = await bench.server("c").query("IDENTIFY_SYSTEM")
+    assert shown == 1, "PostgreSQL shows the timeline that is replayed"
+    detaching = asyncio.create_task(bench.engine("c").detach())
+    await asyncio.wait({detaching}, timeout=2 * NOT_YET_MS / 1000)
+    assert not detaching.done()
+    os.kill(startup, signal.SIGCONT)
+    assert await detaching == (await bench.engine("b").primary()).position
+
+
+async def _contains(file: Path, words: str) -> bool:
+    return words in file.read_text()
+
+
+async def _child(bench: PostgresqlBench, member: str, kind: str) -> bool:
+    return any(kind in each.title for each in bench.server(member).children())
 
 
 # -- promotion ---------------------------------------------------------------------------------------------------------

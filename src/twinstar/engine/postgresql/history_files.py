@@ -41,6 +41,11 @@ def newest_known(data: Path) -> int:
     return max((int(file.stem, 16) for file in files if history_entries(read_text(file))), default=1)
 
 
+def newest_received(data: Path) -> int:
+    """The highest timeline of which there is a file of log, replayed or not."""
+    return max((int(file.name[:8], 16) for file in (data / "pg_wal").glob("?" * 24)), default=1)
+
+
 def place_holders(data: Path, epoch: int, account: Account | None) -> None:
     """Durably makes an empty history file for each number from 2 to `epoch` - 1 that has none."""
     missing = [file for number in range(2, epoch) if not (file := history_file(data, number)).exists()]

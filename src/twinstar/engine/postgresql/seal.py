@@ -21,6 +21,7 @@ from pathlib import Path
 
 from twinstar.engine.postgresql.configuration import DETACHED
 from twinstar.engine.postgresql.files import read_text
+from twinstar.engine.postgresql.history_files import newest_received
 from twinstar.engine.postgresql.server import Server
 from twinstar.model.errors import EngineError
 from twinstar.model.position import Position, parse_lsn
@@ -54,21 +55,12 @@ async def seal(server: Server) -> Position:
     """See `engine.base.Engine.seal`. Sessions that hold up replay are ended. Raises EngineError when the database is
     not running as a standby, or ends meanwhile.
     """
-    messenger = await _begin(server)
-    waited_ms = 0.0
-    while not messenger.drained():
-        await server.clock.sleep_ms(_POLL_MS)
-        waited_ms += _POLL_MS
-        if waited_ms >= _PATIENCE_MS:
-            waited_ms = 0.0
-            await _release_replay(server)
-    _finish(server, messenger)
-    return await replayed(server)
+    return await _drain(server, await _begin(server))
 
 
 async def detach(server: Server) -> Position | None:
     """See `engine.base.Engine.detach`: sessions are left alone. The position is the end of the last complete record if
-    replay gets there at once, else of what was received.
+    replay gets there at once, else of what was received; where that is not known either, it is waited for as in `seal`.
     """
     if server.postmaster() is None:
         server.write_settings(DETACHED)
@@ -81,7 +73,20 @@ async def detach(server: Server) -> Position | None:
         _finish(server, messenger)
         return await replayed(server)
     # The messenger stays: when replay gets on, the startup process finds no upstream, and an empty answer.
-    return await _held(server)
+    return await _held(server) or await _drain(server, messenger)
+
+
+async def _drain(server: Server, messenger: _Messenger) -> Position:
+    """Waits until all local log is replayed, and ends the sessions that hold it up."""
+    waited_ms = 0.0
+    while not messenger.drained():
+        await server.clock.sleep_ms(_POLL_MS)
+        waited_ms += _POLL_MS
+        if waited_ms >= _PATIENCE_MS:
+            waited_ms = 0.0
+            await _release_replay(server)
+    _finish(server, messenger)
+    return await replayed(server)
 
 
 async def replayed(server: Server) -> Position:
@@ -173,6 +178,14 @@ async def _release_replay(server: Server) -> None:
                 server.signal(process.pid, Signal.HANGUP)
 
 
-async def _held(server: Server) -> Position:
+async def _held(server: Server) -> Position | None:
+    """The end of what was received, if that is all there is; None while only replay can find out.
+
+    A server that has begun anew knows nothing of what it received before: once it has asked for more, it had replayed
+    all of that. And as long as nothing of a later timeline is replayed, what was received on it is not shown.
+    """
     ((_, timeline, lsn, _),) = await server.query("IDENTIFY_SYSTEM")
+    ((received,),) = await server.query("SELECT pg_last_wal_receive_lsn()::text")
+    if received is None or newest_received(server.paths.data) > int(timeline):
+        return None
     return Position(int(timeline), parse_lsn(lsn))
