@@ -6,7 +6,7 @@ from twinstar.model.effects import ChangeRegister, Reason
 from twinstar.model.errors import TwinstarError
 from twinstar.model.register import Phase, Register, Switchover
 from twinstar.model.view import View
-from twinstar.rules.active_passive.local import candidacy
+from twinstar.rules.active_passive.local import NO_COPY, candidacy
 from twinstar.rules.active_passive.steady import attached
 
 
@@ -49,11 +49,17 @@ def failover(view: View, to: str | None, accept_loss: bool) -> ChangeRegister:
         )
     if to is None:
         raise Refused("Name the member whose data shall count: `twinstar failover --to NAME --accept-loss`.")
-    answering = [m for m in register.copies if m not in {to, view.me} and view.peer(m).heard]
-    if answering:
+    if answering := sorted(m for m in register.copies - {to} if _answers(view, m)):
         raise Refused(f"{', '.join(answering)} still answers: a failover without loss may be possible; try that first.")
     forced = candidacy(register, Reason.FORCED).but(copies=frozenset({to}), required=0)
     return ChangeRegister(forced, view.revision, Reason.FORCED, f"loss accepted by hand: only {to} counts")
+
+
+def _answers(view: View, member: str) -> bool:
+    """Whether a copy is there, with data, so that it may hold what would be given up."""
+    if member == view.me:
+        return view.engine.status not in NO_COPY
+    return view.peer(member).heard and view.peer(member).has_data is not False
 
 
 def pause(view: View, paused: bool) -> ChangeRegister:
