@@ -16,6 +16,7 @@ from twinstar.rules.active_passive import operator
 from twinstar.simulation.client import Client
 from twinstar.simulation.cluster import Cluster, Member, Plan
 from twinstar.simulation.memory_store import Faults
+from twinstar.simulation.replication import Sender
 
 SEEDS = range(2)
 seeds = pytest.mark.parametrize("seed", SEEDS)
@@ -93,6 +94,39 @@ def test_the_smaller_side_of_a_partition_waits(tmp_path: Path, seed: int) -> Non
         cluster.rejoin(alone.name)
         assert await led_anew(cluster, epoch) is not leader
         await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_two_copies_that_only_the_store_connects(tmp_path: Path, seed: int) -> None:
+    """Each may replace the other; one of them gets the time to go on alone."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        epoch = cluster.register.epoch
+        cluster.cut(*cluster.names)
+        await cluster.until("alone", lambda: cluster.register.required == 0, 180_000)
+        await serves_on(cluster, client)
+        assert cluster.register.epoch - epoch < 60
+        cluster.heal()
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed, Plan(size=2, policy="degrade"))
+
+
+@seeds
+def test_somebody_who_merely_calls_itself_a_member_is_ended(tmp_path: Path, seed: int) -> None:
+    """PostgreSQL counts by name: nothing but its end keeps it from confirming what no standby has."""
+
+    async def story(cluster: Cluster) -> None:
+        await serving(cluster)
+        senders = leader_of(cluster).engine.senders
+        member = standbys_of(cluster)[0].name
+        impostor = Sender(member, cluster.register.epoch, True, flushed=1 << 60, genuine=False)
+        assert senders.take(impostor)
+        await cluster.until("ended", lambda: impostor not in senders, 3_000)
+        assert len(list(senders)) == 2, "the members are left alone"
 
     play(tmp_path, story, seed)
 

@@ -49,6 +49,7 @@ class Watching:
         """The running database has not answered on its warm connection."""
         self._closely = False
         self._paces = Paces()
+        self._impostors: frozenset[int] = frozenset()
 
     @property
     def closely(self) -> bool:
@@ -89,7 +90,20 @@ class Watching:
                 self._doubt.set()
             if self._closely:
                 self._on_news()
+            self._end_impostors()
             self._keep_slots()
+
+    def _end_impostors(self) -> None:
+        """Ends who confirms under a member's name without being that member: PostgreSQL would count it.
+
+        At the second look: a standby's connection and its slot are not read in the same instant.
+        """
+        here = self._body.primary.attachments if self._body.primary else ()
+        found = frozenset(each.pid for each in here if not each.genuine and each.flush_lsn)
+        if proved := found & self._impostors:
+            log.error("somebody streams under a member's name: ending log senders %s", sorted(proved))
+            aside(self._engine.end_walsenders(proved))
+        self._impostors = found
 
     async def _attention_within(self, pace_ms: float) -> None:
         try:

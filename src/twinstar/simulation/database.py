@@ -349,7 +349,7 @@ class VirtualEngine:
 
     async def attachments(self) -> tuple[Attachment, ...]:
         return tuple(
-            Attachment(s.member, s.epoch, s.flushed, s.flushed, s.streaming, True, s.pid) for s in self.senders
+            Attachment(s.member, s.epoch, s.flushed, s.flushed, s.streaming, s.genuine, s.pid) for s in self.senders
         )
 
     async def end_walsenders(self, pids: frozenset[int]) -> None:

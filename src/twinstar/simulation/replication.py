@@ -35,6 +35,8 @@ class Sender:
     """False: attached, but its log is no prefix of the leader's. It is counted all the same."""
     flushed: int = 0
     open: bool = True
+    genuine: bool = True
+    """False: somebody who merely calls itself so. It is counted all the same."""
     pid: int = field(default_factory=lambda: next(_pids))
 
 
@@ -43,10 +45,10 @@ class Senders:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._by_member: dict[str, Sender] = {}
+        self._by_place: dict[tuple[str, bool], Sender] = {}
 
     def __iter__(self) -> Iterator[Sender]:
-        return iter(tuple(self._by_member.values()))
+        return iter(tuple(self._by_place.values()))
 
     def confirming(self, names: Names, lsn: int) -> int:
         """How many of those named are connected with the tag and have reported this position."""
@@ -54,12 +56,12 @@ class Senders:
 
     def take(self, sender: Sender) -> bool:
         """False while another connection holds the member's place."""
-        return self._by_member.setdefault(sender.member, sender) is sender
+        return self._by_place.setdefault((sender.member, sender.genuine), sender) is sender
 
     def drop(self, sender: Sender) -> None:
         sender.open = False
-        if self._by_member.get(sender.member) is sender:
-            del self._by_member[sender.member]
+        if self._by_place.get((sender.member, sender.genuine)) is sender:
+            del self._by_place[sender.member, sender.genuine]
 
     def end(self, which: Callable[[Sender], bool]) -> None:
         for sender in self:

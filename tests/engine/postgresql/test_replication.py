@@ -154,7 +154,8 @@ async def test_detaching_waits_for_what_was_received_on_a_later_timeline_than_is
     await bench.engine("b").promote(3, Names(3, frozenset({"c"}), 1))
     known = [history_file(bench.server("b").paths.data, timeline) for timeline in (2, 3)]
     wal = bench.server("c").paths.data / "pg_wal"
-    subprocess.run(["cp", "-p", *known, wal], check=True)  # so that it asks for the later timeline at once
+    copy = ["cp", "-p", *known, wal]  # so that it asks for the later timeline at once
+    await asyncio.to_thread(lambda: subprocess.run(copy, check=True))
     log = bench.server("c").paths.server_log
     await bench.until(lambda: _contains(log, "new target timeline is 3"))
     leader = bench.server("b").postmaster()
