@@ -168,6 +168,13 @@ def test_one_members_suspicion_moves_nothing(other: Peer, moves: bool) -> None:
         assert (begun.copies, begun.required) == (REGISTER.copies, REGISTER.required)
 
 
+def test_after_many_changes_without_service_a_new_leader_is_let_be_for_a_while() -> None:
+    seen = view("n2", peers={"n1": SILENT, "n3": ACCUSES}, epoch_age_ms=900, forbearance_ms=1_000)
+    assert decide(seen).change is None
+    assert decide(replace(seen, epoch_age_ms=1_000)).change is not None
+    assert decide(replace(seen, peers={"n1": DEAD, "n3": SILENT})).change is not None, "the guard's word needs no time"
+
+
 def test_a_leader_that_does_not_lead_is_accused_after_a_while() -> None:
     idle = replace(LIVING, not_leading_ms=SETTINGS.election_timeout_ms + 1)
     assert change_of(decide(view("n2", peers={"n1": idle, "n3": ACCUSES}))).reason == Reason.NOT_LEADING

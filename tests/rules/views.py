@@ -92,6 +92,7 @@ def view(me: str = "n2", *, register: Register | None = REGISTER, **but: Any) ->
         not_receiving_ms=0,
         up_ms=LONG,
         back_off_ms=0,
+        forbearance_ms=0,
         retake_age_ms=LONG,
         lease_left_ms=LONG,
         guard_silent_ms=0,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from twinstar.agent import telling
+from twinstar.agent.back_off import BackOff
 from twinstar.agent.body import Body
 from twinstar.agent.errands import Paces, aside
 from twinstar.agent.lane import Lane
@@ -62,7 +63,7 @@ class Agent:
         network: Network,
         probe_database: DatabaseProbe,
     ) -> None:
-        self.settings, self._engine, self._clock, self._randomness = settings, engine, clock, randomness
+        self.settings, self._engine, self._clock = settings, engine, clock
         self._wake = asyncio.Event()
         self.memory = Memory(settings.state_file)
         self.ledger = Ledger(store, settings.me, clock, randomness, self._wake.set)
@@ -83,7 +84,8 @@ class Agent:
         self._started_ms = clock.now_ms()
         self._change: asyncio.Task[bool] | None = None
         self._epoch_seen = (-1, "")
-        self._back_off_ms = 0.0
+        timings = settings.timings
+        self._back_off = BackOff(randomness, timings.election_timeout_ms, 2 * timings.voter_removal_ms)
         self._retake_at_ms = -1e12
         self._renewed_at_ms = -1e12
         self._absent_since: dict[str, float] = {}
@@ -235,10 +237,13 @@ class Agent:
     def _note_epoch(self) -> None:
         register = self.ledger.register
         seen = (register.epoch, register.leader) if register else (0, "")
+        follows = self.body.state.receiving and self.body.state.upstream == (seen[1], seen[0])
+        if follows or (seen[0] and self.body.opened == seen[0]):
+            self._back_off.served()
         if seen == self._epoch_seen:
             return
         self._epoch_seen = seen
-        self._back_off_ms = self._randomness.between(0, self.settings.timings.election_timeout_ms / 2)
+        self._back_off.changed()
         self._absent_since = {}
         self.peers.epoch_is(*seen, self.ledger.epoch_at_ms)
         self.peers.tell_guards(EpochNotice(*seen))
@@ -283,7 +288,8 @@ class Agent:
             absent_ms={m: now - t for m, t in self._absent_since.items()},
             not_receiving_ms=now - self._not_receiving_since if self._not_receiving_since is not None else 0.0,
             up_ms=now - self._started_ms,
-            back_off_ms=self._back_off_ms,
+            back_off_ms=self._back_off.again_ms,
+            forbearance_ms=self._back_off.forbearance_ms,
             retake_age_ms=now - self._retake_at_ms,
             lease_left_ms=ledger.changed_sent_ms + lease_ms - now,
             guard_silent_ms=now - max(self.peers.own_guard_at_ms, self._started_ms),

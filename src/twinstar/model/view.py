@@ -119,6 +119,8 @@ class View:
     """Since this agent started."""
     back_off_ms: float
     """Random, drawn anew for each epoch."""
+    forbearance_ms: float
+    """After a change of epoch or leader, before its leader is accused: 0 unless many brought no service."""
     retake_age_ms: float
     """Since this member last took an epoch back."""
     lease_left_ms: float

@@ -36,7 +36,7 @@ def case_against(view: View, register: Register) -> ChangeRegister | None:
         why = f"the guard of {register.leader} says that its database died and no process of it is left"
         return _against(view, register, Reason.DATABASE_DEAD, why)
     reason = suspects(view, leader)
-    if reason is None:
+    if reason is None or view.epoch_age_ms < view.forbearance_ms:
         return None
     accusers = [m for m in register.voters if m == view.me or view.peer(m).suspects]
     sealable = [m for m in register.copies if m == view.me or view.peer(m).can_seal]
