@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,28 @@ def test_somebody_who_merely_calls_itself_a_member_is_ended(tmp_path: Path, seed
         assert senders.take(impostor)
         await cluster.until("ended", lambda: impostor not in senders, 3_000)
         assert len(list(senders)) == 2, "the members are left alone"
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_who_has_never_heard_the_leader_does_not_accuse_it_at_once(tmp_path: Path, seed: int) -> None:
+    """A standby that has just begun, and remembers nobody, has no vote to give before its grace is over."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        leader, epoch = leader_of(cluster), cluster.register.epoch
+        new = standbys_of(cluster)[0]
+        await cluster.kill_agent(new.name)
+        file = tmp_path / f"{new.name}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"heard": []}))
+        cluster.isolate(leader.name)
+        cluster.start_agent(new.name)
+        await cluster.clock.sleep_ms(8_000)
+        assert cluster.register.epoch == epoch
+        assert leader.name in json.loads(file.read_text())["heard"], "the other standby has said so"
+        assert await led_anew(cluster, epoch) is not leader
+        await serves_on(cluster, client)
 
     play(tmp_path, story, seed)
 

@@ -35,6 +35,7 @@ from twinstar.ports.randomness import Randomness
 from twinstar.rules.active_passive import decide
 from twinstar.rules.active_passive.local import can_seal
 from twinstar.rules.active_passive.steady import counted
+from twinstar.rules.active_passive.suspicion import suspects
 from twinstar.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Agent:
             probe_database, self.memory.now.heard, self.memory.begin(clock.wall_ms()), self._wake.set,
             self.memory.heard,
         )  # fmt: skip
-        self.peers.can_seal = self._can_seal
+        self.peers.judge = self._judge
         self.peers.serving = self._serving
         self.peers.replication_moved_ms = self.body.received_from_ms
         self.body.on_draining = self.peers.tell_routers
@@ -310,11 +311,13 @@ class Agent:
         others = register.voters - counted(self.body.primary, register).keys()
         self._absent_since = {m: self._absent_since.get(m, now) for m in others}
 
-    def _can_seal(self, about: str, epoch: int) -> bool:
+    def _judge(self, about: str, epoch: int) -> tuple[bool, bool]:
+        """Whether this member suspects the leader of an epoch, by the same rules as for itself, and could seal now."""
         register = self.ledger.register
         if register is None or (register.leader, register.epoch) != (about, epoch):
-            return False
-        return can_seal(self.view(self._clock.now_ms()), register)
+            return False, False
+        view = self.view(self._clock.now_ms())
+        return suspects(view, view.peer(about)) is not None, can_seal(view, register)
 
     # -- telling others -----------------------------------------------------------------------------------------------
 

@@ -36,7 +36,17 @@ from twinstar.model.wire import (
 )
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams, Network
-from twinstar.rules.detection import Heard, LocalHealth, Missing, NeverHeard, PeerHistory, Signs, Silent, suspects
+from twinstar.rules.detection import (
+    Heard,
+    LocalHealth,
+    Missing,
+    NeverHeard,
+    PeerHistory,
+    Signs,
+    Silent,
+    no_sign_of_life,
+    suspects,
+)
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +122,8 @@ class Peers:
         self._epoch_at_ms = now
         self.own_guard_at_ms = -1e12
         self.guard_pid = 0
-        self.can_seal: Callable[[str, int], bool] = lambda _about, _epoch: False
+        self.judge: Callable[[str, int], tuple[bool, bool]] = lambda _about, _epoch: (False, False)
+        """Whether this member suspects the leader of an epoch, and whether it could seal now."""
         self.replication_moved_ms: Callable[[str], float] = lambda _member: -1e12
         """When, on the boot clock, log last arrived from a member."""
         self.serving: Callable[[], Serving | EpochNotice] = lambda: EpochNotice(0, "")
@@ -163,7 +174,7 @@ class Peers:
             alive = known.alive if known.alive_at_ms > self._epoch_at_ms else None
             gossip = self.gossip(member)
             views[member] = Peer(
-                silent=silent or isinstance(verdict, NeverHeard),
+                silent=silent or (isinstance(verdict, NeverHeard) and no_sign_of_life(signs, self._timings)),
                 heard=isinstance(verdict, Heard) or (isinstance(verdict, Missing | Silent) and not silent),
                 ever_heard=known.history.ever_heard,
                 engine=heartbeat.engine if heartbeat else EngineWord.UNKNOWN,
@@ -295,8 +306,7 @@ class Peers:
     def _take(self, envelope: Envelope, known: _Known, source: Address) -> None:
         age_ms = self._datagrams.age_ms if self._datagrams else 0.0
         now, message = self._clock.now_ms() - age_ms, envelope.message
-        if not known.history.ever_heard:
-            self._on_first_heard(envelope.member)
+        self._heard_once(envelope.member)
         match message:
             case Heartbeat():
                 self._heartbeat(known, message, now)
@@ -311,12 +321,21 @@ class Peers:
                 known.answer, known.answer_at_ms = message, now
                 self._on_news()
             case Gossip():
+                for member in message.extra.get("heard", ()):
+                    self._heard_once(member)
                 news = known.gossip is None or known.gossip.extra != message.extra
                 known.gossip, known.gossip_at_ms = message, now
                 if news:
                     self._on_news()
             case _:
                 pass
+
+    def _heard_once(self, member: str) -> None:
+        """This member, or another one, has heard `member` at some time: it exists, so its silence is one."""
+        known = self._known.get(member)
+        if known is not None and not known.history.ever_heard:
+            known.history.ever_heard = True
+            self._on_first_heard(member)
 
     def _heartbeat(self, known: _Known, heartbeat: Heartbeat, now: float) -> None:
         before = known.heartbeat
@@ -329,9 +348,5 @@ class Peers:
             self._on_news()
 
     def _vote(self, about: str, epoch: int) -> Answer:
-        peer = self.views().get(about)
-        accuses = peer is not None and (about, epoch) == (self._leader, self._epoch) and self._holds_against(peer)
-        return Answer(about, epoch, accuses, self.can_seal(about, epoch))
-
-    def _holds_against(self, peer: Peer) -> bool:
-        return peer.silent or (peer.heard and peer.not_leading_ms > self._timings.election_timeout_ms)
+        accuses, can_seal = self.judge(about, epoch)
+        return Answer(about, epoch, accuses, can_seal)

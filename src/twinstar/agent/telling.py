@@ -72,6 +72,7 @@ def to_agents(body: Body, memory: Memory, ledger: Ledger, lane: Lane, peers: Pee
         note=lane.trouble or body.progress or plan.note or ledger.trouble,
         extra={
             "has_data": has_data,
+            "heard": list(memory.now.heard),
             "opened": body.opened,
             "restart_pending": list(state.restart_pending),
             "drift": list(state.drift),

@@ -216,5 +216,10 @@ def suspects(peer: str, verdicts: Mapping[str, Verdict], signs: Signs, timings: 
     others = [each for name, each in verdicts.items() if name != peer]
     if not verdict.heard_since_start and others and not any(isinstance(each, Heard | Missing) for each in others):
         return False
+    return no_sign_of_life(signs, timings)
+
+
+def no_sign_of_life(signs: Signs, timings: Timings) -> bool:
+    """Whether nothing but heartbeats could still speak for a peer."""
     ages = (signs.probe_answered_ms, signs.replication_moved_ms, signs.register_renewed_ms)
     return all(age is None or age >= timings.suspicion_floor_ms for age in ages)
