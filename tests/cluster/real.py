@@ -196,7 +196,7 @@ class RealCluster:
         def serves(status: Status) -> bool:
             known = {each["agent_pid"] for each in status["members"]}
             runs = {procfs.pid_of(each.run) for each in state.of_kind(AGENT) if each.alive} if state else set()
-            return View.of(status).serving and known == runs
+            return View.of(status).serving and status["store"]["reachable"] and known == runs
 
         return View.of(self.until(serves, "the cluster serves with all members", patience_s))
 

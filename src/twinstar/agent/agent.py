@@ -25,7 +25,7 @@ from twinstar.agent.watching import Watching
 from twinstar.engine.base import Engine
 from twinstar.model.effects import ChangeRegister, Plan, Reason
 from twinstar.model.engine import EngineStatus
-from twinstar.model.errors import StoreUnavailable
+from twinstar.model.errors import PeerError, StoreUnavailable
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import Settings, View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
@@ -107,7 +107,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self.body.observe()
-                for each in (self.ledger.follow(), *self.watching.tasks(), self._decide_for_ever()):
+                for each in (self.ledger.follow(), self.ledger.look(), *self.watching.tasks(), self._decide_for_ever()):
                     tasks.create_task(each)
         finally:
             await self.lane.close()
@@ -151,7 +151,7 @@ class Agent:
     def _act(self, view: View) -> None:
         plan, register = self.plan, view.register
         self.lane.want(plan.engine)
-        if plan.change is not None and self._change is None:
+        if plan.change is not None and self._change is None and not self.ledger.misfit:
             self._begin_change(plan.change)
         if plan.opened and self.body.opened != plan.opened and register is not None:
             self._opened(register)
@@ -182,11 +182,15 @@ class Agent:
     async def change_by_hand(self, ask: Callable[[View], ChangeRegister]) -> ChangeRegister | None:
         """A change asked for by hand, in turn with the agent's own; made from what is known when its turn has come, and
         again when something else was changed first. None when that was the epoch, or when it does not end.
+
+        Raises what `ask` raises, and PeerError when the register in the store is none that can be changed.
         """
         began = self.ledger.register.epoch if self.ledger.register else 0
         for _ in range(_TRIES_BY_HAND):
             while (running := self._change) is not None:
                 await asyncio.gather(running, return_exceptions=True)
+            if self.ledger.misfit:
+                raise PeerError(self.ledger.misfit)
             change = ask(self.view(self._clock.now_ms()))
             if await self._begin_change(change):
                 return change

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from twinstar.model.effects import ChangeRegister
-from twinstar.model.errors import StoreUnavailable, TwinstarError
+from twinstar.model.errors import PeerError, StoreUnavailable
 from twinstar.model.register import Register, Seal
 from twinstar.ports.clock import Clock
 from twinstar.ports.randomness import Randomness
@@ -23,6 +23,16 @@ from twinstar.store.base import ABSENT, Applied, Changed, Conflict, Lost, Store,
 REGISTER = "register"
 SEALS = "seals/"
 HISTORY = "history/"
+
+_LOOK_MS = 2_000
+_GONE = (
+    "The store has no entry for this cluster any more: what runs goes on, but nothing can be changed. "
+    "Give the store its data back, or point the configuration at the store that has them."
+)
+_BACK = (
+    "The store has gone back to an older entry of this cluster (restored from a backup?): what runs goes on, "
+    "but nothing can be changed until it is put right."
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +47,10 @@ class Ledger:
         self.changing = False
         self.settled = False
         self.trouble = ""
+        self.misfit = ""
+        """What is wrong with the register in the store, when it is none that this cluster can go on with."""
+        self._found = ABSENT
+        """The revision that the store last told of."""
         now = clock.now_ms()
         self.version_at_ms = self.epoch_at_ms = self.seals_at_ms = now
         self.changed_sent_ms = -1e12
@@ -55,10 +69,25 @@ class Ledger:
                     case Lost(why):
                         self._lost(why)
                     case Synced():
-                        self.ok = self.seen = True
-                        self.trouble = ""
+                        self.ok, self.trouble = True, ""
+                        if self.register is not None and self._found < self.revision:
+                            self._misfits(_GONE if self._found == ABSENT else _BACK)
+                        self.seen = self.seen or not self.misfit
                     case Changed(key, value):
                         self._changed(key, value)
+                self._wake()
+
+    async def look(self) -> None:
+        """Asks the store now and then, for ever: one that hangs while nothing is asked of it breaks no watch."""
+        while True:
+            await self._clock.sleep_ms(_LOOK_MS)
+            was_ok = self.ok
+            try:
+                self._adopt(await self._store.read(REGISTER))
+                self.ok, self.trouble = True, ""
+            except StoreUnavailable as error:
+                self._lost(str(error))
+            if self.ok != was_ok:
                 self._wake()
 
     def seals(self, epoch: int) -> dict[str, Seal]:
@@ -70,14 +99,14 @@ class Ledger:
         self.ok, self.trouble = False, why
 
     def _changed(self, key: str, value: Versioned | None) -> None:
-        try:
-            if key == REGISTER:
-                self._adopt(value)
-            elif key.startswith(SEALS) and value is not None:
+        if key == REGISTER:
+            self._adopt(value)
+        elif key.startswith(SEALS) and value is not None:
+            try:
                 self._add(Seal.decode(value.value))
-        except TwinstarError as error:
-            self.trouble = str(error)
-            log.error("%s", error)
+            except PeerError as error:
+                self.trouble = str(error)
+                log.error("%s", error)
 
     def _add(self, seal: Seal) -> None:
         known = self._seals.setdefault(seal.epoch, {})
@@ -86,10 +115,18 @@ class Ledger:
             self.seals_at_ms = self._clock.now_ms()
 
     def _adopt(self, value: Versioned | None) -> None:
-        revision = value.revision if value else ABSENT
-        if revision < self.revision or (revision == self.revision and self.register is not None):
+        """Takes a newer version over. What cannot be read, or is gone, changes nothing: it is a `misfit`."""
+        revision = self._found = value.revision if value else ABSENT
+        if self.register is not None and revision <= self.revision:
+            if revision in (self.revision, ABSENT):  # else late news of an older version: nothing to speak of
+                self._misfits("" if revision == self.revision else _GONE)
             return
-        new = Register.decode(value.value) if value else None
+        try:
+            new = Register.decode(value.value) if value else None
+        except PeerError as error:
+            self._misfits(str(error))
+            return
+        self._misfits("")
         now, old = self._clock.now_ms(), self.register
         # Whatever an earlier run of this agent still had in flight was based on an older revision.
         self.settled = self.settled or old is not None
@@ -103,9 +140,16 @@ class Ledger:
         self.register, self.revision, self.version_at_ms = new, revision, now
         self.seen = True
 
+    def _misfits(self, why: str) -> None:
+        if why and why != self.misfit:
+            log.error("%s", why)
+        self.misfit = why
+
     async def confirm(self) -> None:
-        """Reads the register linearizably, now. Raises StoreUnavailable."""
+        """Reads the register linearizably, now. Raises StoreUnavailable, PeerError for one that is none of ours."""
         self._adopt(await self._store.read(REGISTER))
+        if self.misfit:
+            raise PeerError(self.misfit)
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
@@ -131,6 +175,7 @@ class Ledger:
             case Unknown(why):
                 self._lost(why)
                 await self._settle(wanted.base_revision)
+                self.ok, self.trouble = True, ""
         ours = self.register is not None and self.register.nonce == nonce
         if not isinstance(outcome, Unknown):
             self.ok, self.settled = True, self.settled or ours

@@ -69,7 +69,7 @@ def to_agents(body: Body, memory: Memory, ledger: Ledger, lane: Lane, peers: Pee
         agent_pid=pid,
         engine_pid=state.pid or 0,
         guard_pid=peers.guard_pid,
-        note=lane.trouble or body.progress or plan.note or ledger.trouble,
+        note=ledger.misfit or lane.trouble or body.progress or plan.note or ledger.trouble,
         extra={
             "has_data": has_data,
             "heard": list(memory.now.heard),

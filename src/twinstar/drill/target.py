@@ -21,6 +21,7 @@ class MemberView:
     engine_pid: int | None
     guard_pid: int | None
     note: str
+    tags: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,12 @@ class View:
     write: str
     members: tuple[MemberView, ...]
     waiting_for: str
+    copies: frozenset[str]
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> View:
         """Reads what `status --json` prints."""
-        names = ("name", "dsn", "role", "state", "agent_pid", "engine_pid", "guard_pid", "note")
+        names = ("name", "dsn", "role", "state", "agent_pid", "engine_pid", "guard_pid", "note", "tags")
         return cls(
             epoch=raw["epoch"],
             phase=raw["phase"],
@@ -49,6 +51,7 @@ class View:
             write=raw["endpoints"]["write"],
             members=tuple(MemberView(**{name: member[name] for name in names}) for member in raw["members"]),
             waiting_for=raw["waiting_for"],
+            copies=frozenset(raw["copies"]),
         )
 
     def member(self, name: str) -> MemberView:
@@ -60,15 +63,23 @@ class View:
 
     @property
     def serving(self) -> bool:
-        """The leader is open and runs, and everybody else streams from it."""
-        return self.open and all(
-            member.state == ("running" if member.name == self.leader else "streaming") for member in self.members
+        """The leader is open and runs, everybody else streams from it, and every copy counts: a new cluster is up only
+        when a commit needs more than its first disk.
+        """
+        counted = {member.name for member in self.members if not member.tags.get("nofailover")}
+        return (
+            self.open
+            and counted <= self.copies
+            and all(
+                member.state == ("running" if member.name == self.leader else "streaming") for member in self.members
+            )
         )
 
     def __str__(self) -> str:
         states = ", ".join(f"{member.name} {member.state}" for member in self.members)
         opened = "open" if self.open else "not open"
-        return f"epoch {self.epoch} {self.phase}, leader {self.leader or 'none'} {opened}; {states}"
+        counted = ", ".join(sorted(self.copies))
+        return f"epoch {self.epoch} {self.phase}, leader {self.leader or 'none'} {opened}; {states}; copies: {counted}"
 
 
 class Target(Protocol):
