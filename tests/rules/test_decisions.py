@@ -508,6 +508,23 @@ def test_the_successor_holds_the_log_to_its_end_then_seals_then_takes_the_next_e
     assert decide(lacking).change is None, "the last record of the leader is not here"
 
 
+def test_a_successor_that_lacks_the_end_of_the_log_watches_the_leader_like_any_other() -> None:
+    ended = {"n1": Seal("n1", EPOCH + 1, Position(EPOCH, 1_000))}
+    lacking = view("n2", register=ASKED, next_seals=ended, peers={"n1": SILENT, "n3": ACCUSES})
+    sealed = Seal("n2", EPOCH + 1, HERE)
+    for seen in (lacking, replace(lacking, engine=SEALED, promise=EPOCH + 1, handing_over=True, sealed=sealed)):
+        begun = change_of(decide(seen))
+        assert (begun.epoch, begun.phase, begun.switchover) == (EPOCH + 1, Phase.ELECTING, None)
+
+
+def test_a_leader_that_has_stopped_for_a_switchover_is_accused_when_its_time_is_over() -> None:
+    stopped = replace(LIVING, engine=EngineWord.STOPPED, not_leading_ms=5_000)
+    for me in ("n2", "n3"):
+        seen = view(me, register=ASKED, peers={"n1": stopped, "n2": ACCUSES, "n3": ACCUSES}, register_age_ms=10_999)
+        assert decide(seen).change is None
+        assert change_of(decide(replace(seen, register_age_ms=11_000))).reason == Reason.NOT_LEADING
+
+
 def test_after_the_deadline_the_leader_goes_on_under_a_fresh_epoch() -> None:
     base: dict[str, Any] = {"engine": HANDED, "primary": None, "promise": EPOCH + 1, "handing_over": True}
     waiting = view("n1", register=ASKED, **base, next_seals={"n1": Seal("n1", EPOCH + 1, HERE)})
@@ -570,6 +587,16 @@ def test_the_most_advanced_goes_first() -> None:
     seen = view("n2", register=LEASED, register_age_ms=2_100, peers={"n1": SILENT, "n3": ahead})
     assert decide(seen).change is None
     assert decide(replace(seen, register_age_ms=2_300)).change is not None
+
+
+def test_a_successor_takes_the_lease_of_a_leader_that_died_in_a_switchover() -> None:
+    register = LEASED.but(switchover=Switchover("n2", 1_700_000_005_000))
+    seen = view(
+        "n2", register=register, register_age_ms=2_100, peers={"n1": SILENT}, engine=SEALED, promise=EPOCH + 1,
+        handing_over=True, next_seals={"n1": Seal("n1", EPOCH + 1, HERE)}, sealed=Seal("n2", EPOCH + 1, HERE),
+    )  # fmt: skip
+    taken = change_of(decide(seen))
+    assert (taken.leader, taken.epoch, taken.switchover) == ("n2", EPOCH + 1, None)
 
 
 def test_can_seal() -> None:

@@ -396,6 +396,28 @@ def test_one_side_of_a_switchover_dies(tmp_path: Path, seed: int, after_ms: floa
 
 
 @seeds
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("durability", Durability)
+def test_a_leader_dies_whose_successor_lacks_the_end_of_its_log(
+    tmp_path: Path, seed: int, size: int, durability: Durability
+) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, to = leader_of(cluster), standbys_of(cluster)[0]
+        assert old.agent is not None
+        memory = old.agent.memory
+        assert await by_hand(old, lambda view: operator.switchover(view, to.name, 10_000))
+        await cluster.until("stopping", lambda: memory.now.handing_over)
+        cluster.cut(old.name, to.name)
+        await cluster.until("stopped", lambda: not old.engine.run)
+        await cluster.clock.sleep_ms(300)
+        await cluster.kill_node(old.name)
+        await serves_on(cluster, client, 10_000)
+
+    play(tmp_path, story, seed, Plan(size=size, durability=durability, policy="degrade", voter_removal_ms=2_000))
+
+
+@seeds
 def test_a_switchover_to_one_that_is_not_there_is_given_up(tmp_path: Path, seed: int) -> None:
     async def story(cluster: Cluster) -> None:
         client = await serving(cluster)

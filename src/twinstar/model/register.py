@@ -34,7 +34,9 @@ class Switchover:
 
     to: str
     deadline_wall_ms: int
-    """Wall-clock milliseconds after which anyone may clear it."""
+    """Wall-clock milliseconds, the leader's, after which it gives up."""
+    within_ms: int = 10_000
+    """How long that was when it was written: the others count it on their own clocks."""
 
 
 @dataclass(frozen=True, slots=True)

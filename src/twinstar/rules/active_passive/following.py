@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinstar.model.effects import ChangeRegister, EngineEffect, Follow, Plan, Reason, Rebuild, SealFor, State, Stop
 from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Phase, Register
@@ -18,27 +20,32 @@ _ENDING = frozenset({EngineWord.KILLING, EngineWord.DEAD})
 
 
 def following(view: View, register: Register) -> Plan:
-    successor = _succeed(view, register)
-    if successor is not None:
-        return successor
+    plan = _succeed(view, register) or _copy(view, register)
+    return plan if plan.change else _watching(view, register, plan)
+
+
+def _watching(view: View, register: Register, plan: Plan) -> Plan:
+    """Whatever this copy does: the leader may have died."""
     asynchronous = register.durability is Durability.ASYNC
     change = take_over(view, register) if asynchronous else case_against(view, register)
     leader = view.peer(register.leader)
     suspicious = suspects(view, leader) is not None
-    effect, state, note = _copy(view, register)
-    return Plan(
-        engine=effect,
+    return replace(
+        plan,
         change=change,
         ask_about=register.leader if suspicious and not asynchronous else None,
         probe=frozenset({register.leader}) if not leader.heard else frozenset(),
-        state=state,
-        note=note,
-        soon=effect is not None or not leader.heard or suspicious or leader.engine in _ENDING,
+        soon=plan.soon or not leader.heard or suspicious or leader.engine in _ENDING,
     )
 
 
-def _copy(view: View, register: Register) -> tuple[EngineEffect | None, State, str]:
+def _copy(view: View, register: Register) -> Plan:
     """What this member's own copy needs."""
+    effect, state, note = _needed(view, register)
+    return Plan(engine=effect, state=state, note=note, soon=effect is not None)
+
+
+def _needed(view: View, register: Register) -> tuple[EngineEffect | None, State, str]:
     engine, leader = view.engine, register.leader
     under_way = view.running_effect
     if isinstance(under_way, Follow | Rebuild) and under_way.upstream == upstream(view, register):

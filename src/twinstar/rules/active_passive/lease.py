@@ -100,19 +100,23 @@ def _lease_over_ms(register: Register) -> float:
 
 
 def _claim(view: View, register: Register, reason: Reason, evidence: str) -> ChangeRegister:
-    epoch = register.epoch if register.phase is Phase.ELECTING else register.epoch + 1
     mine = register.but(
-        epoch=epoch, phase=Phase.LEADING, leader=view.me, copies=register.copies | {view.me},
+        epoch=_claimed(register), phase=Phase.LEADING, leader=view.me, copies=register.copies | {view.me},
         fork=view.engine.position, switchover=None, reason=reason.value,
     )  # fmt: skip
     return ChangeRegister(mine, view.revision, reason, evidence)
+
+
+def _claimed(register: Register) -> int:
+    """The epoch that a candidate would lead."""
+    return register.epoch if register.phase is Phase.ELECTING else register.epoch + 1
 
 
 def _eligible(view: View, register: Register) -> bool:
     position = view.engine.position
     if view.engine.status is not EngineStatus.STANDBY or position is None:
         return False
-    if view.me in view.settings.nofailover or bound(view) > register.epoch:
+    if view.me in view.settings.nofailover or bound(view) > _claimed(register):
         return False
     return _lag(register, position) <= view.settings.maximum_lag_bytes
 

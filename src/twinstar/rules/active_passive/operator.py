@@ -34,7 +34,8 @@ def switchover(view: View, to: str | None, deadline_ms: int) -> ChangeRegister:
     if to is None or to not in ready:
         whom = f"{to} is" if to else "No voter is"
         raise Refused(f"{whom} not streaming from {view.me}; wait until `twinstar status` shows it streaming.")
-    changed = register.but(switchover=Switchover(to, view.wall_ms + deadline_ms), reason=Reason.SWITCHOVER.value)
+    planned = Switchover(to, view.wall_ms + deadline_ms, deadline_ms)
+    changed = register.but(switchover=planned, reason=Reason.SWITCHOVER.value)
     return ChangeRegister(changed, view.revision, Reason.SWITCHOVER, f"asked for by hand: {view.me} to {to}")
 
 

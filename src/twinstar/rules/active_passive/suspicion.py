@@ -14,6 +14,8 @@ from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive.local import can_seal, candidacy
 from twinstar.rules.election import majority
 
+_SWITCHOVER_MARGIN_MS = 1_000
+"""For how long after a switchover's deadline its leader may still be on its way back."""
 _WORD_DELAY_MS = 40
 """The leader's own agent is nearer: the voters act on the guard's word this much later, or when it is stuck."""
 
@@ -22,7 +24,7 @@ def suspects(view: View, leader: Peer) -> Reason | None:
     """Whether this member by itself holds that the leader does not lead, and why."""
     if leader.silent and (leader.ever_heard or _may_judge_unheard(view)):
         return Reason.SUSPECTED
-    if leader.heard and leader.not_leading_ms > view.settings.election_timeout_ms:
+    if leader.heard and leader.not_leading_ms > view.settings.election_timeout_ms and not _hands_over(view):
         return Reason.NOT_LEADING
     return None
 
@@ -54,6 +56,12 @@ def _declared_dead(view: View, register: Register, leader: Peer) -> bool:
         return False
     agent_gets_on = leader.agent_age_ms <= 5 * view.settings.heartbeat_ms
     return not agent_gets_on or leader.not_leading_ms >= _WORD_DELAY_MS
+
+
+def _hands_over(view: View) -> bool:
+    """A leader in a switchover has stopped on purpose; until its time is over, by one's own clock."""
+    planned = view.register.switchover if view.register else None
+    return planned is not None and view.register_age_ms < planned.within_ms + _SWITCHOVER_MARGIN_MS
 
 
 def _may_judge_unheard(view: View) -> bool:
