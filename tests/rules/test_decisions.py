@@ -255,6 +255,30 @@ def test_the_author_names_at_once_and_the_others_a_little_later(me: str, age_ms:
         assert (named.copies, named.required) == (REGISTER.copies, REGISTER.required)
 
 
+@pytest.mark.parametrize(
+    ("lsn_of", "age_ms", "leader"),
+    [
+        ({"n2": 900, "n3": 900}, 0, "n2"),
+        ({"n2": 900, "n3": 950}, 0, None),
+        ({"n2": 900, "n3": 950}, 500, "n3"),
+        ({"n1": 800, "n2": 900, "n3": 950}, 0, "n2"),
+    ],
+    ids=["among equals", "others may yet seal", "it lacks something", "ahead of enough others"],
+)
+def test_who_was_asked_for_is_named_if_nothing_is_lost_by_it(
+    lsn_of: dict[str, int], age_ms: float, leader: str | None
+) -> None:
+    register = electing(Reason.OPERATOR.value, switchover=Switchover("n2", 0), leader="n0")
+    seen = view(
+        "n2", register=register.but(copies=frozenset({"n1", "n2", "n3"})), engine=SEALED, promise=EPOCH + 1,
+        seals=seals(**lsn_of), epoch_age_ms=age_ms,
+    )  # fmt: skip
+    plan = decide(seen)
+    assert (plan.change.register.leader if plan.change else None) == leader
+    if plan.change:
+        assert plan.change.register.switchover is None
+
+
 def test_an_election_that_does_not_end_is_begun_again() -> None:
     seen = view("n2", register=electing(), engine=SEALED, promise=EPOCH + 1, seals=seals(n2=900), back_off_ms=100)
     assert decide(replace(seen, epoch_age_ms=1_100)).change is None
@@ -571,6 +595,22 @@ def test_an_election_by_hand_waits_for_the_lease_of_a_leader_that_may_still_lead
 ) -> None:
     register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=reason.value)
     assert (decide(view("n2", register=register, epoch_age_ms=age_ms)).change is not None) == takes
+
+
+def test_a_leader_that_stopped_for_an_election_by_hand_says_so() -> None:
+    register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=Reason.OPERATOR.value)
+    said = change_of(decide(view("n1", register=register, engine=STOPPED, led=0, primary=None)))
+    assert (said.reason, said.phase, said.epoch) == (Reason.GIVEN_UP, Phase.ELECTING, EPOCH + 1)
+    remains = replace(STOPPED, status=EngineStatus.REMAINS)
+    assert decide(view("n1", register=register, engine=remains, led=0, primary=None)).change is None
+
+
+def test_under_a_lease_who_was_asked_for_goes_first() -> None:
+    wanted = Switchover("n2", 0)
+    register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=Reason.OPERATOR.value, switchover=wanted)
+    peers = {m: replace(LIVING, position=str(Position(EPOCH, HERE.lsn + 1))) for m in ("n1", "n2", "n3")}
+    assert decide(view("n2", register=register, epoch_age_ms=2_070, peers=peers)).change is not None
+    assert decide(view("n3", register=register, epoch_age_ms=2_500, peers=peers)).change is None
 
 
 def test_the_last_leader_takes_what_nobody_else_can() -> None:

@@ -54,6 +54,27 @@ def test_a_failover_is_a_candidacy_without_a_vote() -> None:
     assert (begun.copies, begun.required, begun.leader) == (REGISTER.copies, REGISTER.required, "n1")
 
 
+def test_a_failover_may_say_for_whom() -> None:
+    begun = operator.failover(view("n2"), "n3", accept_loss=False).register
+    assert begun.switchover is not None
+    assert begun.switchover.to == "n3"
+
+
+@pytest.mark.parametrize(
+    ("to", "but", "says"),
+    [
+        ("n1", {}, "leads already"),
+        ("n3", {"register": REGISTER.but(copies=frozenset({"n1", "n2"}))}, "copies"),
+        ("n3", {"settings": replace(SETTINGS, nofailover=frozenset({"n3"}))}, "nofailover"),
+        ("n3", {"peers": {"n3": SILENT}}, "answer"),
+        ("n3", {"peers": {"n3": replace(LIVING, has_data=False)}}, "answer"),
+    ],
+)
+def test_a_failover_to_one_that_could_not_lead_is_refused(to: str, but: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        operator.failover(view("n2", **but), to, accept_loss=False)
+
+
 def test_a_failover_that_accepts_loss_counts_one_copy_alone() -> None:
     forced = operator.failover(view("n2", peers=NOBODY), "n2", accept_loss=True).register
     assert (forced.copies, forced.required, forced.epoch) == (frozenset({"n2"}), 0, EPOCH + 1)
@@ -67,8 +88,10 @@ def test_a_failover_that_accepts_loss_counts_one_copy_alone() -> None:
         ("n2", "n2", {"peers": NOBODY | {"n3": LIVING}}),
         ("n2", "n3", {"peers": NOBODY}),
         ("n2", "n2", {"peers": NOBODY, "store_ok": False}),
+        ("n2", "n2", {"peers": NOBODY, "settings": replace(SETTINGS, nofailover=frozenset({"n2"}))}),
+        ("n3", "n3", {"peers": NOBODY | {"n2": SILENT}, "engine": ABSENT}),
     ],
-    ids=["nobody is named", "another copy answers", "this copy answers itself", "no store"],
+    ids=["nobody is named", "another copy answers", "this copy answers itself", "no store", "nofailover", "no data"],
 )
 def test_loss_is_not_accepted_lightly(me: str, to: str | None, but: dict[str, Any]) -> None:
     with pytest.raises(Refused):

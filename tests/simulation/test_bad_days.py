@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.play import leader_of, led_anew, play, standbys_of
 from twinstar.model.effects import ChangeRegister, Reason
 from twinstar.model.errors import TwinstarError
-from twinstar.model.register import Durability, Phase
+from twinstar.model.register import Durability, Phase, Seal
 from twinstar.model.view import View
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.client import Client
@@ -376,6 +376,26 @@ def test_a_switchover(tmp_path: Path, seed: int, durability: Durability) -> None
         assert client.longest_gap_ms(since_ms=began) < 2_000
         await cluster.until("whole again", cluster.whole)
         assert cluster.witness.sometimes["rewound"] + cluster.witness.sometimes["cloned"] == len(cluster.names) - 1
+
+    play(tmp_path, story, seed, Plan(durability=durability))
+
+
+@seeds
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("durability", Durability)
+def test_a_failover_to_one_that_was_asked_for(
+    tmp_path: Path, seed: int, place: int, durability: Durability
+) -> None:
+    async def story(cluster: Cluster) -> None:
+        epoch, to = cluster.register.epoch, standbys_of(cluster)[place]
+        asked = standbys_of(cluster)[0]
+        await cluster.until("heard", lambda: asked.agent and len(asked.agent.peers.hears()) == 2)
+        assert await by_hand(asked, lambda view: operator.failover(view, to.name, accept_loss=False))
+        new = await led_anew(cluster, epoch, 2_000)
+        seals = [Seal.decode(c.value.value) for c in cluster.server.history if "/seals/" in c.key and c.value]
+        behind = any(s.member == to.name and s.position < (cluster.register.fork or s.position) for s in seals)
+        assert new is to or behind, "the old leader's last record may have gone to the other one alone"
+        await serves_on(cluster, await serving(cluster))
 
     play(tmp_path, story, seed, Plan(durability=durability))
 

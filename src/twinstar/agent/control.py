@@ -142,9 +142,10 @@ class AgentControl:
                 f"Epoch {change.register.epoch} has begun, but no admissible set of copies has sealed: "
                 "`twinstar status` says who is waited for.",
             )
-        return Outcome(
-            True, f"{after.leader} leads epoch {after.epoch}.", {"epoch": after.epoch, "leader": after.leader}
-        )
+        message = f"{after.leader} leads epoch {after.epoch}."
+        if to not in {None, after.leader}:
+            message += f" {to} could not: its log is behind what must not be lost, or it did not seal in time."
+        return Outcome(to in {None, after.leader}, message, {"epoch": after.epoch, "leader": after.leader})
 
     async def pause(self) -> Outcome:
         return await self._set_paused(True, "Paused: nothing automatic happens until `twinstar resume`.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
+from math import inf
 
 from twinstar.model.position import Position
 from twinstar.model.register import Register, Seal
@@ -24,26 +25,31 @@ def admissible(register: Register, sealed: Collection[str]) -> bool:
 
 
 def choose(
-    register: Register, seals: Mapping[str, Seal], alive: Collection[str], priorities: Mapping[str, int]
+    register: Register,
+    seals: Mapping[str, Seal],
+    alive: Collection[str],
+    priorities: Mapping[str, float],
+    wanted: str = "",
 ) -> Seal | None:
     """The copy to name for `register.epoch`, or None while no admissible set has a living winner.
 
     Any admissible subset of what was published will do; of their winners a living one is taken, the most advanced
-    first. Priorities count only among equals, then names.
+    first. Priorities count only among equals, then names. `wanted` (by hand) is taken whenever it is such a winner.
     """
+    priorities = {**priorities, wanted: inf}
     published = {m: s for m, s in seals.items() if m in register.copies and s.epoch == register.epoch and s.member == m}
     winners = {w.member: w for s in _subsets(published.values()) if (w := _winner(register, s, priorities))}
     living = [w for w in winners.values() if w.member in alive]
-    return max(living, key=lambda s: _rank(s, priorities), default=None)
+    return max(living, key=lambda s: (s.member == wanted, _rank(s, priorities)), default=None)
 
 
-def _winner(register: Register, seals: tuple[Seal, ...], priorities: Mapping[str, int]) -> Seal | None:
+def _winner(register: Register, seals: tuple[Seal, ...], priorities: Mapping[str, float]) -> Seal | None:
     if not seals or not admissible(register, {s.member for s in seals}):
         return None
     return max(seals, key=lambda s: _rank(s, priorities))
 
 
-def _rank(seal: Seal, priorities: Mapping[str, int]) -> tuple[Position, int, str]:
+def _rank(seal: Seal, priorities: Mapping[str, float]) -> tuple[Position, float, str]:
     return seal.position, priorities.get(seal.member, 0), seal.member
 
 

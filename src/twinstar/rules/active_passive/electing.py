@@ -50,11 +50,14 @@ def _decision(view: View, register: Register) -> ChangeRegister | None:
     """
     if _waits_for_resume(register):
         return None
-    winner = choose(register, view.seals, _alive(view, register), view.settings.priorities)
+    wanted = register.switchover.to if register.switchover else ""
+    winner = choose(register, view.seals, _alive(view, register), view.settings.priorities, wanted)
     patience = 0 if author(register) == view.me else view.settings.naming_delay_ms
     if winner is None or view.seals_age_ms < patience:
         return None
-    named = register.but(phase=Phase.LEADING, leader=winner.member, fork=winner.position, reason=register.reason)
+    if wanted not in {"", winner.member} and view.epoch_age_ms < view.settings.election_timeout_ms / 2:
+        return None  # it may yet seal, or others whom it is ahead of
+    named = register.but(phase=Phase.LEADING, leader=winner.member, fork=winner.position, switchover=None)
     evidence = "sealed: " + ", ".join(f"{m} at {s.position}" for m, s in sorted(view.seals.items()))
     return ChangeRegister(named, view.revision, Reason.NAMED, evidence)
 

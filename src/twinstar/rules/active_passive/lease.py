@@ -27,8 +27,12 @@ _STOP_SHARE = 0.1
 """The leader stops this share of its lease before the end, so that stopping has ended by then."""
 _TURN_MS = 150
 """How much longer each less advanced candidate waits."""
+_WANTED_MS = 500
+"""How long the others give the one that was asked for by hand."""
 _LAST_LEADER_MS = 1_000
 """How long the last leader, back as a standby, gives the others: they may be too far behind for ever."""
+
+_NOT_LEADING = frozenset({EngineStatus.STOPPED, EngineStatus.STANDBY})
 
 
 def renewal_interval_ms(lease_ms: int) -> float:
@@ -82,15 +86,26 @@ def vacant(view: View, register: Register) -> Plan:
     if register.paused and register.reason not in {Reason.OPERATOR.value, Reason.FORCED.value}:
         return Plan(state=state_of(view), note="Paused: nobody takes over until `twinstar resume`.")
     change = None
-    if _eligible(view, register) and view.epoch_age_ms >= _vacancy_wait_ms(view, register):
+    if _has_stopped(view, register):
+        change = ChangeRegister(register.but(reason=Reason.GIVEN_UP.value), view.revision, Reason.GIVEN_UP)
+    elif _eligible(view, register) and view.epoch_age_ms >= _vacancy_wait_ms(view, register):
         change = _claim(view, register, Reason.GIVEN_UP, register.reason)
     return Plan(engine=revive(view), change=change, state=state_of(view), soon=True)
 
 
+def _has_stopped(view: View, register: Register) -> bool:
+    """Whether this member led until the election, which was asked for by hand, and leads no more: nobody need wait for
+    its lease."""
+    by_hand = register.reason != Reason.GIVEN_UP and not register.paused
+    return view.me == register.leader and by_hand and view.engine.status in _NOT_LEADING
+
+
 def _vacancy_wait_ms(view: View, register: Register) -> float:
-    if view.me == register.leader:
-        return _LAST_LEADER_MS
     over_ms = 0.0 if register.reason == Reason.GIVEN_UP else _lease_over_ms(register)
+    if view.me == register.leader:
+        return over_ms + _LAST_LEADER_MS
+    if register.switchover is not None:  # asked for by hand
+        return over_ms + (0 if register.switchover.to == view.me else _WANTED_MS + _rank(view, register) * _TURN_MS)
     return over_ms + _rank(view, register) * _TURN_MS
 
 

@@ -40,27 +40,48 @@ def switchover(view: View, to: str | None, deadline_ms: int) -> ChangeRegister:
 
 
 def failover(view: View, to: str | None, accept_loss: bool) -> ChangeRegister:
-    """A candidacy without a vote; with `accept_loss` the copies become `to` alone."""
+    """A candidacy without a vote, for `to` if that is an admissible winner; with `accept_loss` the copies become `to`
+    alone.
+    """
     register = register_of(view)
     if register.phase is Phase.BOOTSTRAPPING:
         raise Refused("There is no database yet; wait until it is made.")
+    if to in view.settings.nofailover:
+        raise Refused(f"{to} has the tag `nofailover` and never leads: take the tag away first, or name another one.")
     if not accept_loss:
-        return ChangeRegister(
-            candidacy(register, Reason.OPERATOR), view.revision, Reason.OPERATOR, "failover asked for by hand"
-        )
+        return _without_loss(view, register, to)
     if to is None:
         raise Refused("Name the member whose data shall count: `twinstar failover --to NAME --accept-loss`.")
+    if _without_data(view, to):
+        raise Refused(f"{to} has no data that could count: name a member that has.")
     if answering := sorted(m for m in register.copies - {to} if _answers(view, m)):
         raise Refused(f"{', '.join(answering)} still answers: a failover without loss may be possible; try that first.")
     forced = candidacy(register, Reason.FORCED).but(copies=frozenset({to}), required=0)
     return ChangeRegister(forced, view.revision, Reason.FORCED, f"loss accepted by hand: only {to} counts")
 
 
+def _without_loss(view: View, register: Register, to: str | None) -> ChangeRegister:
+    evidence = "failover asked for by hand"
+    begun = candidacy(register, Reason.OPERATOR)
+    if to is not None:
+        if register.phase is Phase.LEADING and to == register.leader:
+            raise Refused(f"{to} leads already; name another one, or none.")
+        if to not in register.copies:
+            raise Refused(f"{to} is not among the copies and may lack what was acknowledged: wait until it has joined.")
+        if not _answers(view, to):
+            raise Refused(f"{to} does not answer, so it cannot take over: bring it back, or name another one.")
+        begun = begun.but(switchover=Switchover(to, view.wall_ms))
+        evidence += f", for {to}"
+    return ChangeRegister(begun, view.revision, Reason.OPERATOR, evidence)
+
+
 def _answers(view: View, member: str) -> bool:
     """Whether a copy is there, with data, so that it may hold what would be given up."""
-    if member == view.me:
-        return view.engine.status not in NO_COPY
-    return view.peer(member).heard and view.peer(member).has_data is not False
+    return (member == view.me or view.peer(member).heard) and not _without_data(view, member)
+
+
+def _without_data(view: View, member: str) -> bool:
+    return view.engine.status in NO_COPY if member == view.me else view.peer(member).has_data is False
 
 
 def pause(view: View, paused: bool) -> ChangeRegister:
