@@ -22,9 +22,6 @@ from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.replication import Link, Senders, receive_for_ever
 
-_NO_ANSWER_MS = 100
-"""How long `inspect` waits for a database that does not answer."""
-
 
 class VirtualEngine:
     """`engine.base.Engine` over a model. The same object stands for the disk and for what runs on it."""
@@ -137,7 +134,7 @@ class VirtualEngine:
         if status is EngineStatus.ABSENT:
             return EngineState(status, nonce=disk.nonce)
         if self.stuck:
-            await self.fleet.clock.sleep_ms(_NO_ANSWER_MS)
+            await self.fleet.takes(100, 100)
         known = disk.position if self.run and not self.stuck else None
         begins = Position(disk.timeline, disk.position.lsn - RECORD_BYTES)
         return EngineState(
