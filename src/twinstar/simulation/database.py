@@ -136,7 +136,6 @@ class VirtualEngine:
         if self.stuck:
             await self.fleet.takes(100, 100)
         known = disk.position if self.run and not self.stuck else None
-        begins = Position(disk.timeline, disk.position.lsn - RECORD_BYTES)
         return EngineState(
             status=status,
             pid=int(self.run.split(":")[0]) if self.run else None,
@@ -147,7 +146,7 @@ class VirtualEngine:
             names=self.names if self.primary_run else None,
             system_identifier=disk.system_identifier,
             nonce=disk.nonce,
-            shut_down_at=begins if status is EngineStatus.STOPPED and disk.clean_stop else None,
+            shut_down_at=disk.last_record_at if status is EngineStatus.STOPPED and disk.clean_stop else None,
         )
 
     def _status(self) -> EngineStatus:

@@ -54,6 +54,11 @@ class Disk:
         """The end of what is flushed."""
         return Position(self.timeline, self.flushed * RECORD_BYTES)
 
+    @property
+    def last_record_at(self) -> Position:
+        """Where the last record begins."""
+        return Position(self.timeline, self.position.lsn - RECORD_BYTES)
+
     def branch(self) -> Branch:
         """The timelines of the log, and where each was left."""
         ends: dict[int, int] = {}
