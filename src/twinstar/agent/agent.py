@@ -95,7 +95,6 @@ class Agent:
         self._paces = Paces()
         self._served: tuple[object, ...] = ()
         self._said: tuple[object, ...] = ()
-        self._excluded: frozenset[str] = frozenset()
         self.watching = Watching(engine, self.body, self.lane, settings.timings, clock, self._wake.set, self._others)
         self.body.on_slots_wanted = self.watching.others_changed
         self.loop_lag_ms = 0.0
@@ -223,18 +222,23 @@ class Agent:
         }
         await self.ledger.record(register.epoch, entry)
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Who counts as one of this cluster: whom the configuration names, without those that were told to go."""
+        return self.settings.rules.members
+
     def exclude(self, member: str) -> None:
         """Counts a member no longer as one of this cluster: it is dropped as a voter, and its slot with it."""
         rules = self.settings.rules
-        left = tuple(m for m in rules.members if m != member)
-        self.settings = replace(self.settings, rules=replace(rules, members=left))
-        self._excluded |= {member}
-        self.watching.others_changed()
-        self._wake.set()
+        self.reconfigure(replace(rules, members=tuple(m for m in rules.members if m != member)))
 
     def reconfigure(self, rules: Settings) -> None:
-        """Takes over what the rules look at from a changed configuration."""
-        self.settings = replace(self.settings, rules=rules)
+        """Takes over what the rules look at from a changed configuration. A node that is new there is known to an agent
+        that starts anew.
+        """
+        members = tuple(m for m in rules.members if m in self.settings.addresses)
+        self.settings = replace(self.settings, rules=replace(rules, members=members))
+        self.watching.others_changed()
         self._wake.set()
 
     # -- what is known ------------------------------------------------------------------------------------------------
@@ -367,4 +371,4 @@ class Agent:
         """The members, this one aside, for which slots are kept; None before there is a cluster."""
         if self.ledger.register is None:
             return None
-        return frozenset(self.settings.addresses) - {self.settings.me} - self._excluded
+        return frozenset(self.members) - {self.settings.me}

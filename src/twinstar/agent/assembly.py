@@ -92,7 +92,10 @@ class Assembly:
     async def _reload(self) -> Outcome:
         """Applies what can be applied to a running member; says what waits for a restart and what is refused."""
         new = load(self._path)
-        found = changes(self._config, new)
+        register = self.agent.ledger.register
+        # Who is no copy may go from the file: no commit rests on it.
+        leaving = frozenset(self.agent.settings.addresses) - register.copies if register else frozenset()
+        found = changes(self._config, new, leaving)
         refused = [each for each in found if each.takes is Takes.REFUSED]
         if refused:
             first = refused[0]

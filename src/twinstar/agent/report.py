@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from twinstar.agent.agent import Agent
 from twinstar.api.status import ClusterStatus, Endpoints, MemberState, MemberStatus, Role, StoreStatus
 from twinstar.model.position import Position
-from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.register import Phase, Register
 from twinstar.model.wire import Gossip
 
 
@@ -28,7 +28,7 @@ class Facts(Protocol):
 def cluster_status(agent: Agent, facts: Facts) -> ClusterStatus:
     """Made from what is known already, without asking anybody."""
     register = agent.ledger.register
-    said = {m: _said(agent, m) for m in agent.settings.addresses}
+    said = {m: _said(agent, m) for m in agent.members}
     leader = register.leader if register else None
     leading = said.get(leader or "")
     ahead = Position.parse(leading.position) if leading and leading.position else None
@@ -46,8 +46,8 @@ def cluster_status(agent: Agent, facts: Facts) -> ClusterStatus:
         open=_open(register, leading),
         store=StoreStatus(facts.store_kind, agent.ledger.ok),
         endpoints=Endpoints(facts.write_dsn, facts.read_dsn),
-        members=tuple(_member(agent, facts, m, said[m], register, ahead) for m in agent.settings.addresses),
-        waiting_for=leading.note if leading and register and register.durability is Durability.QUORUM else "",
+        members=tuple(_member(agent, facts, m, said[m], register, ahead) for m in agent.members),
+        waiting_for=_waiting_for(agent, register, leading),
         restart_pending=_each(said, "restart_pending"),
         drift=_each(said, "drift"),
     )
@@ -61,6 +61,15 @@ def _open(register: Register | None, leading: Gossip | None) -> bool:
     if register is None or leading is None or register.phase is not Phase.LEADING:
         return False
     return leading.extra.get("opened") == register.epoch
+
+
+def _waiting_for(agent: Agent, register: Register | None, leading: Gossip | None) -> str:
+    """Why writes wait: in the words of the leader, and when it is not heard in those of whom was asked."""
+    if leading is not None and _open(register, leading):
+        return leading.note if leading.extra.get("waiting") else ""
+    if leading is not None and leading.note:
+        return leading.note
+    return agent.own_gossip().note or "No leader is open yet."
 
 
 def _member(

@@ -77,5 +77,6 @@ def to_agents(body: Body, memory: Memory, ledger: Ledger, lane: Lane, peers: Pee
             "restart_pending": list(state.restart_pending),
             "drift": list(state.drift),
             "receiving": state.receiving,
+            "waiting": plan.waiting,
         },
     )

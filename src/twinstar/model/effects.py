@@ -180,5 +180,7 @@ class Plan:
     """The epoch whose opening has been reached (0: none)."""
     state: State = State.WAITING
     note: str = ""
+    waiting: bool = False
+    """Commits on this leader wait for confirmations that nobody gives; `note` says whose."""
     soon: bool = False
     """Something is under way: decide again within 10 ms."""

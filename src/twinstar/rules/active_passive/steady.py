@@ -39,8 +39,10 @@ def steady(view: View, register: Register) -> Plan:
         effect, change = _voters(view, register)
         effect, change = hand_over or effect, cleared or change
     settling = opened == 0 or effect is not None or change is not None
+    waiting = _missing(view, register) > 0
+    note = _waiting_note(view, register) if waiting else _alone_note(view, register)
     return Plan(
-        engine=effect, change=change, opened=opened, state=State.RUNNING, note=_note(view, register), soon=settling
+        engine=effect, change=change, opened=opened, state=State.RUNNING, note=note, waiting=waiting, soon=settling
     )
 
 
@@ -147,13 +149,18 @@ def _switchover(view: View, register: Register) -> tuple[EngineEffect | None, Ch
     return (HandOver(switchover.to, register.epoch) if ready else None), None
 
 
-def _note(view: View, register: Register) -> str:
-    if register.durability is Durability.ASYNC or register.required == 0:
-        missing = view.settings.required if register.durability is Durability.QUORUM else 0
-        return "Alone: commits are on this member's disk only." if missing else ""
-    there = set(attached(view, register)) & register.voters
-    if len(there) >= register.required:
-        return ""
-    waiting = ", ".join(sorted(register.voters - there))
-    missing = register.required - len(there)
-    return f"Writes wait for {missing} confirmation(s) of {waiting} (policy {view.settings.policy})."
+def _missing(view: View, register: Register) -> int:
+    """How many confirmations less than required can come at the moment."""
+    if register.durability is Durability.ASYNC:
+        return 0
+    return max(0, register.required - len(attached(view, register).keys() & register.voters))
+
+
+def _waiting_note(view: View, register: Register) -> str:
+    absent = ", ".join(sorted(register.voters - attached(view, register).keys()))
+    return f"Writes wait for {_missing(view, register)} confirmation(s) of {absent} (policy {view.settings.policy})."
+
+
+def _alone_note(view: View, register: Register) -> str:
+    alone = register.durability is Durability.QUORUM and register.required == 0 and view.settings.required > 0
+    return "Alone: commits are on this member's disk only." if alone else ""
