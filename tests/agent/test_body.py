@@ -13,7 +13,7 @@ from twinstar.agent.body import Body
 from twinstar.agent.ledger import REGISTER, Ledger
 from twinstar.agent.memory import Memory
 from twinstar.model.address import Address
-from twinstar.model.effects import EngineEffect, PromoteFor, SealFor
+from twinstar.model.effects import ChangeRegister, EngineEffect, PromoteFor, Reason, SealFor
 from twinstar.model.engine import EngineStatus, Names
 from twinstar.model.errors import ProtocolBreach
 from twinstar.model.register import Durability, Phase, Register
@@ -108,6 +108,24 @@ def test_a_promise_for_more_forbids_a_promotion(tmp_path: Path) -> None:
         with pytest.raises(ProtocolBreach):
             await bench.body.perform(PromoteFor(2, ALONE))
         assert not bench.engine.primary_run
+
+    on_a_bench(tmp_path, story)
+
+
+def test_a_promotion_under_a_lease_needs_one_that_holds(tmp_path: Path) -> None:
+    """Counted from before the change that gave it was sent."""
+
+    async def story(bench: Bench) -> None:
+        leased = NAMED.but(durability=Durability.ASYNC, lease_ms=2_000, renewals=1)
+        assert await bench.ledger.change(ChangeRegister(leased, bench.ledger.revision, Reason.RENEWED))
+        await bench.clock.sleep_ms(1_801)
+        with pytest.raises(ProtocolBreach, match="lease"):
+            await bench.body.perform(PromoteFor(2, ALONE))
+        assert not bench.engine.primary_run
+        again = leased.but(renewals=2)
+        assert await bench.ledger.change(ChangeRegister(again, bench.ledger.revision, Reason.RENEWED))
+        await bench.body.perform(PromoteFor(2, ALONE))
+        assert bench.engine.primary_run
 
     on_a_bench(tmp_path, story)
 

@@ -570,6 +570,20 @@ def test_a_lease_is_renewed_in_time_and_ends_the_leader() -> None:
     assert decide(view("n1", register=LEASED, lease_left_ms=200, renewed_age_ms=1_800)).engine == Kill()
 
 
+def test_nobody_is_promoted_without_a_lease_and_it_is_kept_on_the_way() -> None:
+    taken = NAMED.but(durability=Durability.ASYNC, lease_ms=2_000)
+    seen = replace(named(renewed_age_ms=1_000), register=taken)
+    promote = PromoteFor(EPOCH + 1, Names(EPOCH + 1, frozenset(), 0))
+    plan = decide(replace(seen, lease_left_ms=1_000))
+    assert plan.engine == promote
+    assert change_of(plan).renewals == 1
+    late = decide(replace(seen, lease_left_ms=200))
+    assert (late.engine, change_of(late).renewals) == (None, 1)
+    assert decide(replace(seen, lease_left_ms=200, changing=True)).change is None
+    begun = decide(replace(seen, lease_left_ms=200, running_effect=promote))
+    assert begun.engine == promote, "it goes on in the database whatever is wanted; the guard knows of it"
+
+
 @pytest.mark.parametrize(("age_ms", "lag", "takes"), [(2_069, 0, False), (2_070, 0, True), (9_999, 1 << 21, False)])
 def test_a_lease_that_ran_out_is_taken_by_one_that_is_near_enough(age_ms: float, lag: int, takes: bool) -> None:
     register = LEASED.but(position=Position(EPOCH, HERE.lsn + lag))

@@ -381,6 +381,28 @@ def test_a_switchover(tmp_path: Path, seed: int, durability: Durability) -> None
 
 
 @seeds
+@pytest.mark.parametrize("after_ms", [0, 5, 10, 20, 40, 60])
+def test_an_agent_hangs_between_taking_the_lease_and_the_promotion(tmp_path: Path, seed: int, after_ms: int) -> None:
+    """It goes on when another one leads."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        epoch = cluster.register.epoch
+        await cluster.kill_node(leader_of(cluster).name)
+        await cluster.until("taken", lambda: cluster.register.epoch > epoch)
+        await cluster.clock.sleep_ms(after_ms)
+        winner, epoch = cluster.members[cluster.register.leader], cluster.register.epoch
+        assert winner.agent_process is not None
+        winner.agent_process.gate.shut()
+        await led_anew(cluster, epoch)
+        await cluster.clock.sleep_ms(500)
+        winner.agent_process.gate.open()
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed, Plan(durability=Durability.ASYNC))
+
+
+@seeds
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("durability", Durability)
 def test_a_failover_to_one_that_was_asked_for(

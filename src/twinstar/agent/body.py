@@ -32,6 +32,7 @@ from twinstar.model.errors import EngineError, ProtocolBreach
 from twinstar.model.position import Position
 from twinstar.model.register import Phase, Seal
 from twinstar.ports.clock import Clock
+from twinstar.rules.active_passive import lease
 
 log = logging.getLogger(__name__)
 
@@ -220,13 +221,15 @@ class Body:
     async def _promote(self, epoch: int, names: Names) -> None:
         """Irreversible, so everything it rests on is looked at again first."""
         register, sealed = self._ledger.register, self.sealed
-        named = register is not None and (register.epoch, register.phase, register.leader) == (
-            epoch, Phase.LEADING, self._me,
-        )  # fmt: skip
-        if not named or sealed is None or self._memory.now.promise > epoch:
+        named = (epoch, Phase.LEADING, self._me)
+        if register is None or (register.epoch, register.phase, register.leader) != named:
+            raise ProtocolBreach(f"Epoch {epoch} is not this member's to lead any more; it waits for the register.")
+        if sealed is None or self._memory.now.promise > epoch:
             raise ProtocolBreach(f"Epoch {epoch} is not this member's to lead any more; it waits for the register.")
         self._memory.lead(epoch, self.state.run)
         self.on_leading()
+        if not lease.holds(register, self._ledger.changed_sent_ms + register.lease_ms - self._clock.now_ms()):
+            raise ProtocolBreach(f"The lease for epoch {epoch} was over before the promotion; it is taken anew first.")
         end = await self._engine.promote(epoch, names)
         self.sealed = None
         self.enforced, self.enforced_lsn = names, end.lsn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinstar.model.effects import (
     Adopt,
     ChangeRegister,
@@ -18,7 +20,7 @@ from twinstar.model.effects import (
 from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
-from twinstar.rules.active_passive.lease import given_up
+from twinstar.rules.active_passive.lease import given_up, holds, renewal
 from twinstar.rules.active_passive.local import NO_COPY, bound, candidacy, names_for, revive, state_of
 from twinstar.rules.active_passive.steady import steady
 
@@ -38,7 +40,7 @@ def leading(view: View, register: Register) -> Plan:
     if status is EngineStatus.STOPPED:
         return _stopped(view, register)
     if status is EngineStatus.STANDBY:
-        return _become(view, register)
+        return _under_lease(view, register, _become(view, register))
     if status in NO_COPY:
         note = "Named leader, but the data directory is gone: another copy must be elected."
         return Plan(state=State.REFUSED, note=note)
@@ -94,6 +96,16 @@ def _become(view: View, register: Register) -> Plan:
     if bound(view) > register.epoch:
         return Plan(state=State.SEALED, note=f"promised epoch {bound(view)}: waiting for the register")
     return Plan(engine=PromoteFor(register.epoch, names_for(view, register)), state=State.PROMOTING, soon=True)
+
+
+def _under_lease(view: View, register: Register, plan: Plan) -> Plan:
+    """`async`: the lease is kept on the way to the promotion, and nothing is promoted without one."""
+    if register.durability is not Durability.ASYNC or plan.change is not None:
+        return plan
+    waits = not holds(register, view.lease_left_ms) and plan.engine != view.running_effect
+    if isinstance(plan.engine, PromoteFor) and waits:
+        plan = Plan(state=State.SEALED, note="Taking the lease anew before the promotion.", soon=True)
+    return replace(plan, change=renewal(view, register))
 
 
 def _handed_over(view: View, register: Register) -> Plan | None:

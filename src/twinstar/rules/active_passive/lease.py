@@ -15,7 +15,7 @@ from __future__ import annotations
 from twinstar.model.effects import ChangeRegister, EngineEffect, Kill, Plan, Reason, State, Stop
 from twinstar.model.engine import EngineStatus
 from twinstar.model.position import Position
-from twinstar.model.register import Phase, Register
+from twinstar.model.register import Durability, Phase, Register
 from twinstar.model.view import View
 from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive.local import bound, revive, state_of
@@ -44,13 +44,23 @@ def holding(view: View, register: Register) -> tuple[ChangeRegister | None, Engi
     """A leader's renewal when it is due, and its end when the lease is, or when nobody is there to enforce it."""
     if view.guard_silent_ms > register.lease_ms:
         return None, Kill()
-    if view.lease_left_ms <= register.lease_ms * _STOP_SHARE:
+    if not holds(register, view.lease_left_ms):
         return None, Kill()
+    return renewal(view, register), None
+
+
+def holds(register: Register, left_ms: float) -> bool:
+    """Whether there is enough of a lease left to lead under; always where no lease applies."""
+    return register.durability is not Durability.ASYNC or left_ms > register.lease_ms * _STOP_SHARE
+
+
+def renewal(view: View, register: Register) -> ChangeRegister | None:
+    """The next renewal when it is due. One that is too late still applies if nobody took over meanwhile."""
     if view.changing or view.renewed_age_ms < renewal_interval_ms(register.lease_ms):
-        return None, None
+        return None
     position = view.primary.position if view.primary else register.position
     renewed = register.but(renewals=register.renewals + 1, position=position)
-    return ChangeRegister(renewed, view.revision, Reason.RENEWED), None
+    return ChangeRegister(renewed, view.revision, Reason.RENEWED)
 
 
 def given_up(view: View, register: Register) -> ChangeRegister:
