@@ -435,6 +435,36 @@ def test_while_paused_a_dead_database_stays_dead() -> None:
         assert (plan.engine, plan.change) == (None, None)
 
 
+def test_while_paused_the_leader_of_a_switchover_by_hand_comes_back() -> None:
+    paused = ASKED.but(paused=True)
+    back = view(
+        "n1", register=paused, engine=HANDED, primary=None, promise=EPOCH + 1, handing_over=True,
+        wall_ms=1_700_000_005_000,
+    )  # fmt: skip
+    assert decide(back).engine == Start()
+    taken = paused.but(epoch=EPOCH + 1, leader="n2", switchover=None)
+    assert decide(replace(back, register=taken)).engine == Start()
+
+
+def test_while_paused_nothing_is_rewound_and_no_election_starts_a_database() -> None:
+    effect = decide(view("n2", engine=SEALED, register=REGISTER.but(paused=True))).engine
+    assert isinstance(effect, Follow)
+    assert effect.as_it_is
+    assert decide(view("n2", register=electing(paused=True), engine=STOPPED)).engine is None
+    by_hand = electing(Reason.OPERATOR.value, paused=True)
+    assert decide(view("n2", register=by_hand, engine=STOPPED)).engine == Start()
+
+
+@pytest.mark.parametrize("me", ["n1", "n2"])
+def test_a_primary_that_was_started_by_hand_is_stopped_at_the_end_of_a_pause(me: str) -> None:
+    by_hand = view(me, engine=PRIMARY, led=0, primary=None)
+    assert decide(replace(by_hand, register=REGISTER.but(paused=True))).engine is None
+    assert decide(by_hand).engine == Stop()
+    if me == "n2":
+        former = replace(by_hand, register=REGISTER.but(paused=True), led=EPOCH - 1)
+        assert decide(former).engine == Stop(), "a former leader of ours is no such thing"
+
+
 # -- leading -----------------------------------------------------------------------------------------------------------
 
 

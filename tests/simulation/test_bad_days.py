@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -405,9 +406,7 @@ def test_an_agent_hangs_between_taking_the_lease_and_the_promotion(tmp_path: Pat
 @seeds
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("durability", Durability)
-def test_a_failover_to_one_that_was_asked_for(
-    tmp_path: Path, seed: int, place: int, durability: Durability
-) -> None:
+def test_a_failover_to_one_that_was_asked_for(tmp_path: Path, seed: int, place: int, durability: Durability) -> None:
     async def story(cluster: Cluster) -> None:
         epoch, to = cluster.register.epoch, standbys_of(cluster)[place]
         asked = standbys_of(cluster)[0]
@@ -470,6 +469,50 @@ def test_a_switchover_to_one_that_is_not_there_is_given_up(tmp_path: Path, seed:
         await serves_on(cluster, client)
         assert cluster.register.switchover is None
         assert cluster.register.leader != to.name or cluster.register.epoch == epoch
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+@pytest.mark.parametrize("whose", ["agent", "guard"])
+def test_paused_a_hung_database_is_left_alone(tmp_path: Path, seed: int, whose: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        assert await by_hand(old, lambda view: operator.pause(view, paused=True))
+        await cluster.clock.sleep_ms(500)
+        run, old.engine.hung = old.engine.run, True
+        if whose == "guard":
+            await cluster.kill_agent(old.name)
+        await cluster.clock.sleep_ms(20_000)
+        assert old.engine.run == run
+        cluster.start(old.name)
+        await cluster.until("agents", lambda: old.agent is not None and old.agent.ledger.ok)
+        assert await by_hand(old, lambda view: operator.pause(view, paused=False))
+        await led_anew(cluster, epoch, 10_000)
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_paused_a_copy_that_left_the_branch_is_rewound_after_the_pause(tmp_path: Path, seed: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        before = Counter(cluster.witness.sometimes)
+        cluster.isolate(old.name)
+        cluster.client(lambda: old.engine)
+        new = await led_anew(cluster, epoch)
+        assert await by_hand(new, lambda view: operator.pause(view, paused=True))
+        cluster.rejoin(old.name)
+        await cluster.clock.sleep_ms(20_000)
+        assert cluster.witness.sometimes["rewound"] == before["rewound"]
+        assert cluster.witness.sometimes["cloned"] == before["cloned"]
+        assert await by_hand(new, lambda view: operator.pause(view, paused=False))
+        await cluster.until("whole again", cluster.whole)
+        assert cluster.witness.sometimes["rewound"] + cluster.witness.sometimes["cloned"] > before["rewound"] + before["cloned"]
+        await serves_on(cluster, client)
 
     play(tmp_path, story, seed)
 

@@ -126,6 +126,7 @@ class Agent:
             view = self.view(now)
             self.plan = decide(view)
             self.watching.closely = self.plan.soon
+            self.watching.paused = view.register is not None and view.register.paused
             self.peers.attend(self.plan.soon)
             self._act(view)
             self._tell(now, view)

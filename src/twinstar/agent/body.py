@@ -266,6 +266,10 @@ class Body:
             self._promise(upstream.epoch)
             await self._engine.follow(upstream)
             return
+        if effect.as_it_is:
+            raise EngineError(
+                f"The log at {position} left the branch of {upstream.member}; it is rewound after `twinstar resume`."
+            )
         log.warning("the log at %s left the branch of %s: it must be rewound", position, upstream.member)
         self._promise(upstream.epoch)
         await self._stop()

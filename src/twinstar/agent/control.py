@@ -159,6 +159,8 @@ class AgentControl:
             return await self._forward(member, "restart", {"member": member})
         if register.leader == member:
             raise Refused(f"{member} leads: switch over first (`twinstar switchover`), then restart it.")
+        if register.paused:
+            raise Refused("Paused, so it would not be started again: `twinstar resume` first.")
         run = self._agent.body.state.run
         self._agent.lane.want(Stop())
         back = await self._until(lambda: self._agent.body.state.receiving and self._agent.body.state.run != run)

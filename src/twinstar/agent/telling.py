@@ -28,6 +28,7 @@ def to_guard(view: View, body: Body, lease_from_ms: float) -> Told:
         stopping=body.stopping or (state.status is EngineStatus.STOPPED and not body.died),
         lease_until_ms=lease_from_ms + register.lease_ms if leased and register else 0.0,
         register_epoch=register.epoch if register else 0,
+        paused=register is not None and register.paused,
     )
 
 

@@ -48,6 +48,8 @@ class Watching:
         self._doubt = asyncio.Event()
         """The running database has not answered on its warm connection."""
         self._closely = False
+        self.paused = False
+        """Nothing is done about a database that hangs."""
         self._paces = Paces()
         self._impostors: frozenset[int] = frozenset()
 
@@ -131,7 +133,7 @@ class Watching:
                 await self._clock.sleep_ms(deadline_ms / 4)
             else:
                 await self._doubt_within(deadline_ms * _FRESH_EVERY)
-            if self._body.state.status not in _RUNNING or self._lane.effect is not None:
+            if self._body.state.status not in _RUNNING or self._lane.effect is not None or self.paused:
                 strikes = 0
                 continue
             strikes = 0 if await self._engine.answers(deadline_ms) else strikes + 1

@@ -169,7 +169,7 @@ class GuardCore:
         self._epoch, self._leading, self._lease_until_ms = self._recalled.epoch, False, 0.0
         # the agent and the others; `_fresh_ms` is when this guard began to run without a stall
         self._told_ms = self._acted_ms = self._learned_ms = -math.inf
-        self._stopping = False
+        self._stopping = self._paused = False
         self._learned_epoch = 0
         # beats, sweeps and tests
         self._beat_ms = now_ms
@@ -241,7 +241,7 @@ class GuardCore:
         self._strikes = 0
         if told.run and told.run != self._run:
             self._adopt(told.run)
-        self._stopping = told.stopping
+        self._stopping, self._paused = told.stopping, told.paused
         if self._word not in (EngineWord.KILLING, EngineWord.DEAD):  # what a run died as does not change any more
             self._epoch, self._leading, self._lease_until_ms = told.epoch, told.leading, told.lease_until_ms
         if told.stopping or told.register_epoch > told.epoch:
@@ -346,8 +346,8 @@ class GuardCore:
 
     def _test_due_ms(self) -> float:
         """A leader's database is tested when its agent has been silent for long."""
-        matters = self._word is EngineWord.RUNNING and self._leading and self._settings.engine_kill_allowed
-        return self._test_ms if matters else math.inf
+        matters = self._word is EngineWord.RUNNING and self._leading and not self._paused
+        return self._test_ms if matters and self._settings.engine_kill_allowed else math.inf
 
     def _tested(self, answered: bool) -> None:
         self._strikes = 0 if answered else self._strikes + 1

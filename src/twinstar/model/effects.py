@@ -101,6 +101,8 @@ class Follow:
     part of the leader's branch, without asking."""
     careful: bool
     """Not enough others hold the leader's start yet: build beside the old copy instead of rewinding in place."""
+    as_it_is: bool = False
+    """While paused: a copy that would have to be rewound or rebuilt is left alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,8 @@ class Told:
     lease_until_ms: float = 0.0
     """`async`: on this machine's boot clock, until when the database may run as leader; 0 when no lease applies."""
     register_epoch: int = 0
+    paused: bool = False
+    """A database that hangs is left alone, also when the agent is gone."""
 
 
 Message = Heartbeat | Probe | Alive | Ask | Answer | Gossip | EpochNotice | Hello | Serving | Told

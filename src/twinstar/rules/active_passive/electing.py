@@ -21,6 +21,8 @@ def electing(view: View, register: Register) -> Plan:
     if view.me not in register.copies:
         return Plan(state=state_of(view), note="An election is on; this member is not a copy.")
     if engine.status in {EngineStatus.STOPPED, EngineStatus.REMAINS}:
+        if _waits_for_resume(register):
+            return Plan(state=state_of(view), note="Paused: the database is not started.")
         change = _decision(view, register) if author(register) == view.me else None
         return Plan(engine=_revive(view, register), change=change, state=State.STARTING, soon=True)
     if engine.status is not EngineStatus.STANDBY:

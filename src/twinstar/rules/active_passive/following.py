@@ -10,7 +10,15 @@ from twinstar.model.register import Durability, Phase, Register
 from twinstar.model.view import View
 from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive.lease import take_over
-from twinstar.rules.active_passive.local import NO_COPY, bound, revive, state_of, upstream
+from twinstar.rules.active_passive.local import (
+    NO_COPY,
+    STARTED_BY_HAND,
+    bound,
+    revive,
+    state_of,
+    stays_down,
+    upstream,
+)
 from twinstar.rules.active_passive.suspicion import case_against, suspects
 
 _REJOIN_DELAY_MS = 300
@@ -50,9 +58,11 @@ def _needed(view: View, register: Register) -> tuple[EngineEffect | None, State,
     under_way = view.running_effect
     if isinstance(under_way, Follow | Rebuild) and under_way.upstream == upstream(view, register):
         return under_way, State.REBUILDING if engine.status in NO_COPY else State.CATCHING_UP, f"joining {leader}"
+    if engine.status is EngineStatus.PRIMARY and register.paused and view.led == 0:
+        return None, State.RUNNING, STARTED_BY_HAND
     if engine.status is EngineStatus.PRIMARY:
         return Stop(), State.STOPPING, f"{leader} leads epoch {register.epoch}"
-    if register.paused and engine.status is not EngineStatus.STANDBY:
+    if stays_down(view, register):
         return None, state_of(view), "Paused: the database is not started."
     if engine.status in NO_COPY:
         if not view.peer(leader).heard:
@@ -71,7 +81,8 @@ def _standby(view: View, register: Register) -> tuple[EngineEffect | None, State
     if bound(view) > register.epoch:
         return None, State.SEALED, f"promised epoch {bound(view)}, the register is at {register.epoch}"
     attached = engine.upstream == (leader, register.epoch) and view.promise >= register.epoch
-    follow = Follow(upstream(view, register), register.fork, careful=not _start_is_safe(view, register))
+    careful = not _start_is_safe(view, register)
+    follow = Follow(upstream(view, register), register.fork, careful, as_it_is=register.paused)
     if not attached:
         return follow, State.CATCHING_UP, f"attaching to {leader}"
     if engine.receiving:

@@ -21,7 +21,16 @@ from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
 from twinstar.rules.active_passive.lease import given_up, holds, renewal
-from twinstar.rules.active_passive.local import NO_COPY, bound, candidacy, names_for, revive, state_of
+from twinstar.rules.active_passive.local import (
+    NO_COPY,
+    STARTED_BY_HAND,
+    bound,
+    candidacy,
+    names_for,
+    revive,
+    state_of,
+    stays_down,
+)
 from twinstar.rules.active_passive.steady import steady
 
 
@@ -33,7 +42,7 @@ def leading(view: View, register: Register) -> Plan:
         return Plan(engine=view.running_effect, state=State.STOPPING, note="Handing over.", soon=True)
     if view.handing_over and (plan := _handed_over(view, register)) is not None:
         return plan
-    if register.paused and status is not EngineStatus.STANDBY:
+    if stays_down(view, register):
         return Plan(state=state_of(view), note="Paused: the leader's database is not restarted.")
     if status is EngineStatus.REMAINS:
         return Plan(engine=revive(view), state=State.STOPPED, soon=True)
@@ -54,6 +63,8 @@ def _primary(view: View, register: Register) -> Plan:
         return Plan(engine=Adopt(1), state=State.BOOTSTRAPPING, soon=True)
     if 0 < view.led < register.epoch and register.reason == Reason.RETAKEN.value and view.promise <= register.epoch:
         return Plan(engine=Retag(names_for(view, register)), state=State.RUNNING, soon=True)
+    if register.paused and view.led == 0:
+        return Plan(state=State.RUNNING, note=STARTED_BY_HAND)
     note = "A database runs as a primary that nobody made leader of this epoch: stopping it."
     return Plan(engine=Stop(), state=State.STOPPING, note=note, soon=True)
 

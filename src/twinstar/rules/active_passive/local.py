@@ -19,6 +19,7 @@ _STATES = {
 }
 TRANSIENT = frozenset({EngineStatus.STARTING, EngineStatus.STOPPING})
 NO_COPY = frozenset({EngineStatus.ABSENT, EngineStatus.INCOMPLETE})
+STARTED_BY_HAND = "Paused: somebody has started this database as a primary; it is stopped at `twinstar resume`."
 
 
 def state_of(view: View) -> State:
@@ -42,6 +43,11 @@ def revive(view: View) -> EngineEffect | None:
     if view.engine.status is EngineStatus.STOPPED:
         return Start()
     return None
+
+
+def stays_down(view: View, register: Register) -> bool:
+    """While paused no database is started, except one that was stopped for a switchover by hand."""
+    return register.paused and view.engine.status is not EngineStatus.STANDBY and not view.handing_over
 
 
 def can_seal(view: View, register: Register) -> bool:
