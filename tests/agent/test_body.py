@@ -16,7 +16,8 @@ from twinstar.model.address import Address
 from twinstar.model.effects import ChangeRegister, EngineEffect, PromoteFor, Reason, SealFor
 from twinstar.model.engine import EngineStatus, Names
 from twinstar.model.errors import ProtocolBreach
-from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.position import Position
+from twinstar.model.register import Durability, Phase, Register, Seal
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.disk import Record
 from twinstar.simulation.fleet import Fleet
@@ -126,6 +127,19 @@ def test_a_promotion_under_a_lease_needs_one_that_holds(tmp_path: Path) -> None:
         assert await bench.ledger.change(ChangeRegister(again, bench.ledger.revision, Reason.RENEWED))
         await bench.body.perform(PromoteFor(2, ALONE))
         assert bench.engine.primary_run
+
+    on_a_bench(tmp_path, story)
+
+
+def test_the_seal_that_is_published_is_the_one_that_counts(tmp_path: Path) -> None:
+    """After a restart the position may be another one; the others choose by what stands in the store."""
+
+    async def story(bench: Bench) -> None:
+        first, second = (Seal("n1", 3, Position(1, lsn)) for lsn in (100, 90))
+        await bench.ledger.publish(first)
+        again = Ledger(bench.ledger._store, "n1", bench.clock, SeededRandomness(1), lambda: None)
+        await again.publish(second)
+        assert again.seals(3) == {"n1": first}
 
     on_a_bench(tmp_path, story)
 

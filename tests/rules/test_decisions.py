@@ -412,6 +412,11 @@ def test_a_leader_that_restarted_takes_a_fresh_epoch() -> None:
     assert (again.fork, again.reason) == (HERE, Reason.RESTARTED)
 
 
+def test_so_does_one_whose_promotion_was_cut_off() -> None:
+    assert change_of(decide(named(spent=EPOCH + 1))).epoch == EPOCH + 2
+    assert decide(named(spent=EPOCH)).change is None
+
+
 def test_so_does_one_that_had_taken_its_epoch_back() -> None:
     """Its log is of an earlier timeline, since that epoch began without a promotion: it must not begin twice."""
     retaken = REGISTER.but(fork=None, reason=Reason.VOTERS.value)

@@ -305,6 +305,7 @@ class Agent:
             guard_silent_ms=now - max(self.peers.own_guard_at_ms, self._started_ms),
             renewed_age_ms=now - self._renewed_at_ms,
             peers=self.peers.views(),
+            spent=body.spent,
         )
 
     def _note_absences(self, now: float, register: Register | None) -> None:

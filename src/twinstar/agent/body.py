@@ -28,7 +28,7 @@ from twinstar.model.effects import (
     Stop,
 )
 from twinstar.model.engine import EngineState, EngineStatus, Names, Primary, Upstream
-from twinstar.model.errors import EngineError, ProtocolBreach
+from twinstar.model.errors import EngineError, EpochSpent, ProtocolBreach
 from twinstar.model.position import Position
 from twinstar.model.register import Phase, Seal
 from twinstar.ports.clock import Clock
@@ -56,6 +56,7 @@ class Body:
         self._arrived_from = ""
         self.sealed: Seal | None = None
         self.bootstrapped = ""
+        self.spent = 0
         self.enforced: Names | None = None
         self.enforced_lsn = 0
         self.opening_lsn = 0
@@ -230,7 +231,11 @@ class Body:
         self.on_leading()
         if not lease.holds(register, self._ledger.changed_sent_ms + register.lease_ms - self._clock.now_ms()):
             raise ProtocolBreach(f"The lease for epoch {epoch} was over before the promotion; it is taken anew first.")
-        end = await self._engine.promote(epoch, names)
+        try:
+            end = await self._engine.promote(epoch, names)
+        except EpochSpent:
+            self.spent = epoch
+            raise
         self.sealed = None
         self.enforced, self.enforced_lsn = names, end.lsn
         self._begin_epoch(end.lsn)

@@ -208,13 +208,16 @@ class Ledger:
                 self._lost(why)
 
     async def publish(self, seal: Seal) -> None:
-        """Publishes a seal, create-only; tries again until the store has answered."""
+        """Publishes a seal, create-only; tries again until the store has answered. One that stands there already, as
+        after a restart, is what the others choose by: so it is what counts here.
+        """
         pause_ms = 10.0
         key = f"{SEALS}{seal.epoch}/{seal.member}"
-        while isinstance(await self._store.compare_and_set(key, seal.encode(), ABSENT), Unknown):
+        while isinstance(outcome := await self._store.compare_and_set(key, seal.encode(), ABSENT), Unknown):
             await self._clock.sleep_ms(pause_ms)
             pause_ms = min(pause_ms * 2, 500)
-        self._add(seal)
+        stored = outcome.current if isinstance(outcome, Conflict) else None
+        self._add(Seal.decode(stored.value) if stored else seal)
         self._wake()
 
     # -- history ------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class Engine(Protocol):
     async def promote(self, epoch: int, names: Names) -> Position:
         """Makes a sealed standby the primary of timeline `epoch`, with `names` in effect before its first commit.
         Returns its log's end just after promotion. Raises ProtocolBreach when the timeline is not the epoch, or the
-        log has a record of `epoch` or later.
+        log has a record of `epoch` or later; EpochSpent when only an earlier attempt has left its mark.
         """
         ...
 

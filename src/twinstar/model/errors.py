@@ -39,3 +39,7 @@ class UnknownSchema(PeerError):
 
 class ProtocolBreach(TwinstarError):
     """A safety assertion failed. The member stops serving rather than going on."""
+
+
+class EpochSpent(ProtocolBreach):
+    """A promotion for this epoch has begun before and was cut off by a crash: only a later one can be begun."""

@@ -130,6 +130,8 @@ class View:
     renewed_age_ms: float
     """`async`: since the last renewal was sent."""
     peers: Mapping[str, Peer]
+    spent: int = 0
+    """The highest epoch for which a promotion of this database was begun and cut off by a crash."""
 
     def peer(self, name: str) -> Peer:
         return self.peers.get(name, _NOBODY)

@@ -16,14 +16,15 @@ from tests.engine.conformance import quiet
 from tests.engine.postgresql.bench import PostgresqlBench
 from twinstar.engine.base import RewindResult
 from twinstar.engine.postgresql.connections import connect, remote_parameters
+from twinstar.engine.postgresql.files import keep_durably
 from twinstar.engine.postgresql.forks import DESCRIPTION, fork_of
 from twinstar.engine.postgresql.history_files import history_file, parse_history, place_holders
 from twinstar.engine.postgresql.process_control import start
 from twinstar.engine.postgresql.settings import REPLICATION_ROLE
 from twinstar.engine.postgresql.slots import slot_name
 from twinstar.model.engine import EngineStatus, Names
-from twinstar.model.errors import EngineError, ProtocolBreach
-from twinstar.model.position import Branch, Position
+from twinstar.model.errors import EngineError, EpochSpent, ProtocolBreach
+from twinstar.model.position import Branch, Position, format_lsn
 
 NOT_YET_MS = 250.0
 LONG_MS = 20_000.0
@@ -154,7 +155,7 @@ async def test_detaching_waits_for_what_was_received_on_a_later_timeline_than_is
     await bench.engine("b").promote(3, Names(3, frozenset({"c"}), 1))
     known = [history_file(bench.server("b").paths.data, timeline) for timeline in (2, 3)]
     wal = bench.server("c").paths.data / "pg_wal"
-    copy = ["cp", "-p", *known, wal]  # so that it asks for the later timeline at once
+    copy = ["cp", "-p", *map(str, known), str(wal)]  # so that it asks for the later timeline at once
     await asyncio.to_thread(lambda: subprocess.run(copy, check=True))
     log = bench.server("c").paths.server_log
     await bench.until(lambda: _contains(log, "new target timeline is 3"))
@@ -229,6 +230,25 @@ async def test_a_promotion_that_did_not_take_place_leaves_nothing_that_hinders(b
     await bench.engine("b").follow(bench.upstream("a", 1))
     await bench.until(lambda: streams(bench, "a", "b"))
     assert not history_file(bench.server("b").paths.data, 5).exists()
+
+
+async def test_after_a_promotion_that_was_cut_off_only_a_later_epoch_can_be_begun(bench: PostgresqlBench) -> None:
+    """A crash after the history file was written, and before the log has a record of the timeline."""
+    await pair(bench)
+    await bench.engine("a").kill()
+    end = await bench.engine("b").seal()
+    await bench.engine("b").kill()
+    data, account = bench.server("b").paths.data, bench.settings["b"].account
+    begun = f"1\t{format_lsn(end.lsn)}\tno recovery target specified\n"
+    keep_durably(history_file(data, 3), begun, account=account)
+    await bench.engine("b").start()
+    assert await bench.engine("b").seal() == end
+    with pytest.raises(EpochSpent):
+        await bench.engine("b").promote(3, ALONE)
+    assert (await bench.engine("b").inspect()).status is EngineStatus.STANDBY
+    await bench.engine("b").seal()
+    assert (await bench.engine("b").promote(4, ALONE)).timeline == 4
+    assert await bench.commit("b", LONG_MS)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

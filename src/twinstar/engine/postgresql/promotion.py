@@ -12,7 +12,7 @@ from twinstar.engine.postgresql.server import Server
 from twinstar.engine.postgresql.slots import make_missing
 from twinstar.engine.postgresql.standby_names import UPSTREAM_SETTING, names_settings
 from twinstar.model.engine import Names
-from twinstar.model.errors import EngineError, ProtocolBreach
+from twinstar.model.errors import EngineError, EpochSpent, ProtocolBreach
 from twinstar.model.position import Position, parse_lsn
 
 _POLL_MS = 3.0
@@ -63,12 +63,13 @@ async def where(server: Server) -> tuple[bool, Position]:
 
 def _allow(server: Server, epoch: int, position: Position) -> None:
     member = server.settings.member
-    known = max(position.timeline, newest_known(server.paths.data))
-    if known >= epoch:
+    if position.timeline >= epoch:
         raise ProtocolBreach(
-            f"{member} was to be promoted for epoch {epoch}, but its log knows of epoch {known}: rebuild it from the "
-            "leader of a later epoch."
+            f"{member} was to be promoted for epoch {epoch}, but its log is of epoch {position.timeline}: rebuild it "
+            "from the leader of a later epoch."
         )
+    if newest_known(server.paths.data) >= epoch:
+        raise EpochSpent(f"{member} has begun to be promoted for epoch {epoch} before: it needs a later one.")
     followed = server.read_settings().get(UPSTREAM_SETTING)
     if followed or any(RECEIVER in process.title for process in server.children()):
         raise EngineError(f"{member} still follows {followed or 'a leader'} and cannot be promoted: seal it first.")

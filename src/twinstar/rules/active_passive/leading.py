@@ -84,14 +84,14 @@ def _stopped(view: View, register: Register) -> Plan:
 
 
 def _become(view: View, register: Register) -> Plan:
-    """Sealed and named: promote. Led in this epoch before, or bound to a later one: a fresh epoch first.
+    """Sealed and named: promote. Led in this epoch before, or begun to, or bound to a later one: a fresh epoch first.
 
     An epoch without a fork was begun by a running database, not by a promotion: whoever is stopped now has led in it.
     """
     if isinstance(view.running_effect, PromoteFor) and view.running_effect.epoch == register.epoch:
         return Plan(engine=view.running_effect, state=State.PROMOTING, soon=True)
     timeline = view.engine.position.timeline if view.engine.position else 0
-    used = timeline >= register.epoch or view.promise > register.epoch or register.fork is None
+    used = max(timeline, view.spent) >= register.epoch or view.promise > register.epoch or register.fork is None
     epoch = max(register.epoch, view.promise)
     sealed = view.sealed if view.sealed and view.sealed.epoch == epoch else None
     if sealed is None:
