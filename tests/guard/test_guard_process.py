@@ -41,6 +41,7 @@ def test_a_death_is_announced_to_agent_and_peer_when_nothing_is_left_of_the_data
     assert node.agent.words_until(DEAD)[-1] is DEAD
     heartbeat = node.peer.heartbeat_of(DEAD)
     assert (heartbeat.run, heartbeat.epoch, heartbeat.leading) == (run, 3, True)
+    assert heartbeat.pid == node.guard_pid
 
 
 def test_a_database_is_found_and_its_death_seen_while_no_agent_speaks(node: Node) -> None:

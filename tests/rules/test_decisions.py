@@ -43,7 +43,7 @@ from twinstar.model.effects import (
     State,
     Stop,
 )
-from twinstar.model.engine import EngineStatus, Names, Primary
+from twinstar.model.engine import EngineStatus, Names, Primary, Upstream
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase, Register, Seal, Switchover
 from twinstar.model.view import Peer, View
@@ -518,6 +518,26 @@ def test_a_standby_follows_the_leader_of_the_epoch() -> None:
         effect = decide(view("n2", engine=engine)).engine
         assert isinstance(effect, Follow)
         assert (effect.upstream.member, effect.upstream.epoch) == ("n1", EPOCH)
+
+
+@pytest.mark.parametrize(
+    ("status", "careful", "state"),
+    [
+        (EngineStatus.STANDBY, False, State.CATCHING_UP),
+        (EngineStatus.STOPPED, False, State.REWINDING),
+        (EngineStatus.INCOMPLETE, False, State.REWINDING),
+        (EngineStatus.STOPPED, True, State.REBUILDING),
+    ],
+)
+def test_what_a_copy_is_doing_that_joins_is_told_apart(status: EngineStatus, careful: bool, state: State) -> None:
+    upstream = Upstream("n1", EPOCH, view("n2").addresses["n1"])
+    seen = view("n2", engine=replace(SEALED, status=status), running_effect=Follow(upstream, None, careful))
+    assert decide(seen).state is state
+
+
+def test_a_database_that_ended_by_itself_is_said_to_have_crashed() -> None:
+    for register in (REGISTER, REGISTER.but(paused=True), LEASED):
+        assert decide(view("n1", register=register, engine=STOPPED, died=True, primary=None)).state is State.CRASHED
 
 
 def test_who_is_bound_to_more_follows_nobody() -> None:

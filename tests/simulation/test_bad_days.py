@@ -343,6 +343,23 @@ def test_our_processes_may_die_without_moving_anything(tmp_path: Path, seed: int
     play(tmp_path, story, seed)
 
 
+def test_an_agent_that_hangs_is_said_to_stall(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        member = standbys_of(cluster)[0]
+        assert member.agent is not None
+        assert member.agent_process is not None
+        await cluster.clock.sleep_ms(5_000)
+        assert not member.agent.stalled
+        member.agent_process.gate.shut()
+        await cluster.clock.sleep_ms(3_000)
+        assert member.agent.stalled
+        member.agent_process.gate.open()
+        await cluster.clock.sleep_ms(500)
+        assert not member.agent.stalled
+
+    play(tmp_path, story, 1)
+
+
 @seeds
 def test_an_agent_that_comes_back_to_a_changed_cluster_opens_nothing(tmp_path: Path, seed: int) -> None:
     async def story(cluster: Cluster) -> None:

@@ -46,6 +46,7 @@ _REST_HEARTBEATS = 1.5
 wake-up for each would cost more than everything else an agent at rest does."""
 _TELL_HEARTBEATS = 2.5
 """The guard is told at least so often that the agent gets on (`rules.suspicion` allows for it)."""
+_STALLED_HEARTBEATS = 20
 _GOSSIP_MS = 1_000
 _PRUNE_MS = 3_600_000
 _TRIES_BY_HAND = 5
@@ -82,7 +83,7 @@ class Agent:
         self.body.on_leading = self._tell_guard_now
         self.plan = Plan()
         self.pid = 0
-        self._started_ms = clock.now_ms()
+        self._started_ms = self._turned_ms = clock.now_ms()
         self._change: asyncio.Task[bool] | None = None
         self._epoch_seen = (-1, "")
         timings = settings.timings
@@ -119,7 +120,7 @@ class Agent:
         while True:
             await self._woken_within(_SOON_MS if self.plan.soon else self._rest_ms())
             self._wake.clear()
-            now = self._clock.now_ms()
+            now = self._turned_ms = self._clock.now_ms()
             self.peers.health.woke(now)
             self.peers.poll()
             self._note_epoch()
@@ -130,6 +131,11 @@ class Agent:
             self.peers.attend(self.plan.soon)
             self._act(view)
             self._tell(now, view)
+
+    @property
+    def stalled(self) -> bool:
+        """This agent itself has decided nothing for much longer than it rests."""
+        return self._clock.now_ms() - self._turned_ms > _STALLED_HEARTBEATS * self.settings.timings.heartbeat_ms
 
     def _rest_ms(self) -> float:
         """At rest: until the next heartbeat would be overdue, and often enough for the guard and a lease."""

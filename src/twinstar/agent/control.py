@@ -58,6 +58,7 @@ class AgentControl:
             lag_bytes=self._own_lag() if standby else None,
             streaming=body.state.receiving,
             store_reachable=agent.ledger.ok,
+            stalled=agent.stalled,
         )
 
     def status(self) -> dict[str, Any]:

@@ -297,7 +297,7 @@ class Peers:
             return
         if envelope.member == self._me:
             if isinstance(envelope.message, Heartbeat):
-                self.own_guard_at_ms = self._clock.now_ms()
+                self.own_guard_at_ms, self.guard_pid = self._clock.now_ms(), envelope.message.pid
             return
         known = self._known.get(envelope.member)
         if known is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from dataclasses import replace
 
 from twinstar.guard.core import (
     Effect,
@@ -37,7 +38,7 @@ class Shell:
 
     def __init__(self, settings: GuardSettings) -> None:
         secret = _read_secret(settings.secret_file)
-        self._settings = settings
+        self._settings, self._pid = settings, os.getpid()
         self._io = GuardIo(settings.bind)
         record, last_boot = _recall(settings.state_file)
         # The others refuse an earlier boot than they have heard of: ours grows even when the clock was set back.
@@ -94,7 +95,7 @@ class Shell:
         return None
 
     def _send(self, effect: Send) -> None:
-        data = self._sender.pack(effect.heartbeat)
+        data = self._sender.pack(replace(effect.heartbeat, pid=self._pid))
         for peer in self._settings.peers:
             self._io.send(peer.agent, data)
         if not effect.widely:

@@ -58,6 +58,8 @@ class Heartbeat:
     engine: EngineWord
     run: str = ""
     """Which run of the database is spoken of: ``pid:start time``."""
+    pid: int = 0
+    """The guard's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def _needed(view: View, register: Register) -> tuple[EngineEffect | None, State,
     engine, leader = view.engine, register.leader
     under_way = view.running_effect
     if isinstance(under_way, Follow | Rebuild) and under_way.upstream == upstream(view, register):
-        return under_way, State.REBUILDING if engine.status in NO_COPY else State.CATCHING_UP, f"joining {leader}"
+        return under_way, _joining(view, under_way), f"joining {leader}"
     if engine.status is EngineStatus.PRIMARY and register.paused and view.led == 0:
         return None, State.RUNNING, STARTED_BY_HAND
     if engine.status is EngineStatus.PRIMARY:
@@ -74,6 +74,14 @@ def _needed(view: View, register: Register) -> tuple[EngineEffect | None, State,
     if engine.status is EngineStatus.STANDBY:
         return _standby(view, register)
     return None, state_of(view), ""
+
+
+def _joining(view: View, under_way: Follow | Rebuild) -> State:
+    """A copy that follows as it is runs all the time."""
+    if view.engine.status is EngineStatus.STANDBY and isinstance(under_way, Follow):
+        return State.CATCHING_UP
+    in_place = isinstance(under_way, Follow) and not under_way.careful
+    return State.REWINDING if in_place else State.REBUILDING
 
 
 def _standby(view: View, register: Register) -> tuple[EngineEffect | None, State, str]:

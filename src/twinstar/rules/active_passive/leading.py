@@ -45,7 +45,7 @@ def leading(view: View, register: Register) -> Plan:
     if stays_down(view, register):
         return Plan(state=state_of(view), note="Paused: the leader's database is not restarted.")
     if status is EngineStatus.REMAINS:
-        return Plan(engine=revive(view), state=State.STOPPED, soon=True)
+        return Plan(engine=revive(view), state=state_of(view), soon=True)
     if status is EngineStatus.STOPPED:
         return _stopped(view, register)
     if status is EngineStatus.STANDBY:
@@ -72,14 +72,14 @@ def _primary(view: View, register: Register) -> Plan:
 def _stopped(view: View, register: Register) -> Plan:
     """Died in our sight: a candidacy at once, if others can seal without us. Otherwise start, and take a new epoch."""
     if view.died and register.durability is Durability.ASYNC:
-        return Plan(change=given_up(view, register), engine=Start(), state=State.STOPPED, soon=True)
+        return Plan(change=given_up(view, register), engine=Start(), state=state_of(view), soon=True)
     able = sum(view.peer(m).heard for m in register.voters)
     if view.died and able >= len(register.copies) - register.required:
         evidence = f"the database of {view.me} died and no process of it is left"
         change = ChangeRegister(
             candidacy(register, Reason.DATABASE_DEAD), view.revision, Reason.DATABASE_DEAD, evidence
         )
-        return Plan(change=change, state=State.STOPPED, soon=True)
+        return Plan(change=change, state=state_of(view), soon=True)
     return Plan(engine=Start(), state=State.STARTING, soon=True)
 
 

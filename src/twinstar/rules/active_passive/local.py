@@ -24,6 +24,8 @@ STARTED_BY_HAND = "Paused: somebody has started this database as a primary; it i
 
 def state_of(view: View) -> State:
     """The copy's state for people, when nothing more particular is known."""
+    if view.died and view.engine.status in {EngineStatus.STOPPED, EngineStatus.REMAINS}:
+        return State.CRASHED
     return _STATES[view.engine.status]
 
 
