@@ -622,6 +622,9 @@ def test_a_lease_is_renewed_in_time_and_ends_the_leader() -> None:
     assert decide(view("n1", register=LEASED, lease_left_ms=1_900, renewed_age_ms=100)).change is None
     renewed = change_of(decide(view("n1", register=LEASED, lease_left_ms=1_500, renewed_age_ms=500)))
     assert (renewed.renewals, renewed.position) == (1, HERE)
+    seldom = replace(SETTINGS, renewal_ms=600)
+    held = view("n1", register=LEASED, lease_left_ms=1_500, renewed_age_ms=500, settings=seldom)
+    assert decide(held).change is None, "as configured"
     assert decide(view("n1", register=LEASED, lease_left_ms=200, renewed_age_ms=1_800)).engine == Kill()
 
 
@@ -639,7 +642,7 @@ def test_nobody_is_promoted_without_a_lease_and_it_is_kept_on_the_way() -> None:
     assert begun.engine == promote, "it goes on in the database whatever is wanted; the guard knows of it"
 
 
-@pytest.mark.parametrize(("age_ms", "lag", "takes"), [(2_069, 0, False), (2_070, 0, True), (9_999, 1 << 21, False)])
+@pytest.mark.parametrize(("age_ms", "lag", "takes"), [(2_169, 0, False), (2_170, 0, True), (9_999, 1 << 21, False)])
 def test_a_lease_that_ran_out_is_taken_by_one_that_is_near_enough(age_ms: float, lag: int, takes: bool) -> None:
     register = LEASED.but(position=Position(EPOCH, HERE.lsn + lag))
     plan = decide(view("n2", register=register, register_age_ms=age_ms, peers={"n1": SILENT}))
@@ -655,8 +658,8 @@ def test_a_leader_without_a_guard_ends_since_nobody_would_end_it_in_time() -> No
     ("reason", "age_ms", "takes"),
     [
         (Reason.GIVEN_UP, 0, True),
-        (Reason.OPERATOR, 2_069, False),
-        (Reason.OPERATOR, 2_070, True),
+        (Reason.OPERATOR, 2_169, False),
+        (Reason.OPERATOR, 2_170, True),
     ],
 )
 def test_an_election_by_hand_waits_for_the_lease_of_a_leader_that_may_still_lead(
@@ -678,7 +681,7 @@ def test_under_a_lease_who_was_asked_for_goes_first() -> None:
     wanted = Switchover("n2", 0)
     register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=Reason.OPERATOR.value, switchover=wanted)
     peers = {m: replace(LIVING, position=str(Position(EPOCH, HERE.lsn + 1))) for m in ("n1", "n2", "n3")}
-    assert decide(view("n2", register=register, epoch_age_ms=2_070, peers=peers)).change is not None
+    assert decide(view("n2", register=register, epoch_age_ms=2_170, peers=peers)).change is not None
     assert decide(view("n3", register=register, epoch_age_ms=2_500, peers=peers)).change is None
 
 
@@ -693,15 +696,15 @@ def test_the_last_leader_takes_what_nobody_else_can() -> None:
 
 def test_the_most_advanced_goes_first() -> None:
     ahead = replace(LIVING, position=str(Position(EPOCH, HERE.lsn + 1)))
-    seen = view("n2", register=LEASED, register_age_ms=2_100, peers={"n1": SILENT, "n3": ahead})
+    seen = view("n2", register=LEASED, register_age_ms=2_200, peers={"n1": SILENT, "n3": ahead})
     assert decide(seen).change is None
-    assert decide(replace(seen, register_age_ms=2_300)).change is not None
+    assert decide(replace(seen, register_age_ms=2_400)).change is not None
 
 
 def test_a_successor_takes_the_lease_of_a_leader_that_died_in_a_switchover() -> None:
     register = LEASED.but(switchover=Switchover("n2", 1_700_000_005_000))
     seen = view(
-        "n2", register=register, register_age_ms=2_100, peers={"n1": SILENT}, engine=SEALED, promise=EPOCH + 1,
+        "n2", register=register, register_age_ms=2_200, peers={"n1": SILENT}, engine=SEALED, promise=EPOCH + 1,
         handing_over=True, next_seals={"n1": Seal("n1", EPOCH + 1, HERE)}, sealed=Seal("n2", EPOCH + 1, HERE),
     )  # fmt: skip
     taken = change_of(decide(seen))

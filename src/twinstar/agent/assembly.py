@@ -143,6 +143,7 @@ def rules_settings(config: Config) -> Settings:
         voter_removal_ms=timings.voter_removal_ms,
         start_grace_ms=timings.start_grace_ms,
         lease_ms=config.lease_ms,
+        renewal_ms=config.timing.renewal_ms,
         maximum_lag_bytes=config.maximum_lag_bytes,
     )
 

@@ -32,6 +32,8 @@ class Settings:
     start_grace_ms: float = 10_000
     attach_patience_ms: float = 5_000
     lease_ms: int = 10_000
+    renewal_ms: float | None = None
+    """None: derived from the lease."""
     maximum_lag_bytes: int = 1 << 20
 
 

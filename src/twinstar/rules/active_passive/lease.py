@@ -16,13 +16,11 @@ from twinstar.model.effects import ChangeRegister, EngineEffect, Kill, Plan, Rea
 from twinstar.model.engine import EngineStatus
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.timing import LeaseTimes
 from twinstar.model.view import View
 from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive.local import bound, revive, state_of
 
-DRIFT = 0.01
-"""Bound on how much faster one member's clock may run than another's."""
-_MARGIN_MS = 50
 _STOP_SHARE = 0.1
 """The leader stops this share of its lease before the end, so that stopping has ended by then."""
 _TURN_MS = 150
@@ -33,11 +31,6 @@ _LAST_LEADER_MS = 1_000
 """How long the last leader, back as a standby, gives the others: they may be too far behind for ever."""
 
 _NOT_LEADING = frozenset({EngineStatus.STOPPED, EngineStatus.STANDBY})
-
-
-def renewal_interval_ms(lease_ms: int) -> float:
-    """Three tries fit into a lease before the leader must begin to stop."""
-    return lease_ms * (1 - _STOP_SHARE) / 4
 
 
 def holding(view: View, register: Register) -> tuple[ChangeRegister | None, EngineEffect | None]:
@@ -56,7 +49,8 @@ def holds(register: Register, left_ms: float) -> bool:
 
 def renewal(view: View, register: Register) -> ChangeRegister | None:
     """The next renewal when it is due. One that is too late still applies if nobody took over meanwhile."""
-    if view.changing or view.renewed_age_ms < renewal_interval_ms(register.lease_ms):
+    interval_ms = LeaseTimes.of(register.lease_ms, view.settings.renewal_ms).renewal_ms
+    if view.changing or view.renewed_age_ms < interval_ms:
         return None
     position = view.primary.position if view.primary else register.position
     renewed = register.but(renewals=register.renewals + 1, position=position)
@@ -121,7 +115,7 @@ def _vacancy_wait_ms(view: View, register: Register) -> float:
 
 def _lease_over_ms(register: Register) -> float:
     """After this, by one's own clock, a lease that was not renewed is over by the leader's."""
-    return register.lease_ms * (1 + DRIFT) + _MARGIN_MS
+    return LeaseTimes.of(register.lease_ms).take_over_ms
 
 
 def _claim(view: View, register: Register, reason: Reason, evidence: str) -> ChangeRegister:
