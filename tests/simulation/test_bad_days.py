@@ -13,6 +13,7 @@ from twinstar.model.effects import ChangeRegister, Reason
 from twinstar.model.errors import TwinstarError
 from twinstar.model.register import Durability, Phase, Seal
 from twinstar.model.view import View
+from twinstar.model.wire import Serving
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.client import Client
 from twinstar.simulation.cluster import Cluster, Member, Plan
@@ -587,6 +588,23 @@ def test_nothing_can_be_asked_for_while_the_store_is_away(tmp_path: Path, seed: 
             await by_hand(leader_of(cluster), lambda view: operator.switchover(view, None, 5_000))
 
     play(tmp_path, story, seed)
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_readers_are_led_to_voters_alone(tmp_path: Path, durability: Durability) -> None:
+    """What a standby shows that is no voter may be taken back by an election that did not count on it."""
+
+    async def story(cluster: Cluster) -> None:
+        leader = leader_of(cluster)
+        assert leader.agent is not None
+        await cluster.clock.sleep_ms(2_000)
+        attached = {sender.member for sender in leader.engine.senders}
+        served = leader.agent._serving()
+        assert isinstance(served, Serving)
+        assert set(served.readers) == attached - {"n3"}
+        assert "n3" in attached
+
+    play(tmp_path, story, 1, Plan(durability=durability, nofailover=frozenset({"n3"})))
 
 
 # -- durability async --------------------------------------------------------------------------------------------------

@@ -49,10 +49,11 @@ def to_routers(me: str, register: Register | None, body: Body, maximum_lag_bytes
 
 
 def _readers(register: Register, body: Body, maximum_lag_bytes: int) -> tuple[str, ...]:
+    """Voters alone: what they show, an election counts on."""
     primary = body.primary
     if primary is None:
         return ()
-    here = counted(primary, register)
+    here = {m: a for m, a in counted(primary, register).items() if m in register.voters}
     return tuple(sorted(m for m, a in here.items() if primary.position.lsn - a.replay_lsn <= maximum_lag_bytes))
 
 

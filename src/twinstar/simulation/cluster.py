@@ -73,6 +73,7 @@ class Plan:
     policy: Literal["block", "degrade"] = "block"
     lease_ms: int = 2_000
     voter_removal_ms: float = 10_000
+    nofailover: frozenset[str] = frozenset()
 
 
 class Cluster:
@@ -128,7 +129,7 @@ class Cluster:
             self.names, self.plan.durability, len(self.names) // 2, self.plan.policy,
             election_timeout_ms=timings.election_timeout_ms, naming_delay_ms=timings.naming_delay_ms,
             heartbeat_ms=timings.heartbeat_ms, voter_removal_ms=timings.voter_removal_ms,
-            start_grace_ms=timings.start_grace_ms, lease_ms=self.plan.lease_ms,
+            start_grace_ms=timings.start_grace_ms, lease_ms=self.plan.lease_ms, nofailover=self.plan.nofailover,
         )  # fmt: skip
         settings = AgentSettings(
             _CLUSTER, name, _SECRET, rules, timings, self._addresses, self._directory / f"{name}.json"
@@ -286,7 +287,7 @@ class Cluster:
     def whole(self) -> bool:
         """An open leader, and every member a copy that streams from it for its epoch."""
         leader = self.leader()
-        if leader is None or len(self.register.copies) != len(self.names):
+        if leader is None or len(self.register.copies) != len(self.names) - len(self.plan.nofailover):
             return False
         epoch = self.register.epoch
         return sum(s.streaming and s.epoch == epoch for s in leader.engine.senders) == len(self.names) - 1
