@@ -168,6 +168,16 @@ def test_settings_that_are_twinstars_own_are_refused(name: str) -> None:
         example(postgresql={"parameters": {name.upper(): "x"}})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [("archive_mode", "Always", "write on"), ("max_slot_wal_keep_size", "-1", "give it a bound")],
+)
+def test_values_that_would_do_harm_are_refused(name: str, value: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match=f"`postgresql.parameters.{name}` is {value}.*{remedy}"):
+        example(postgresql={"parameters": {name: value}})
+    example(postgresql={"parameters": {name: "1GB"}})
+
+
 def test_the_first_of_several_mistakes_says_how_many_follow() -> None:
     with pytest.raises(UsageError, match=r"did you mean `cluster`\? \(2 more after this one\)"):
         example(cluster=None, clustre="x", required=-1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from twinstar.config.derive import copies, renewal_ms, timings
-from twinstar.config.own_parameters import OWN_PARAMETERS
+from twinstar.config.own_parameters import OWN_PARAMETERS, REFUSED_VALUES
 from twinstar.config.schema import Config
 from twinstar.model.errors import UsageError
 from twinstar.model.register import Durability
@@ -99,6 +99,14 @@ def own_parameters(config: Config) -> str | None:
         reason = OWN_PARAMETERS.get(name.lower())
         if reason:
             return f"`postgresql.parameters.{name}` is set by Twinstar itself ({reason}): remove it."
+    return None
+
+
+def refused_values(config: Config) -> str | None:
+    for name, value in config.postgresql.parameters.items():
+        reason = REFUSED_VALUES.get((name.lower(), str(value).strip().lower()))
+        if reason:
+            return f"`postgresql.parameters.{name}` is {value}, and {reason}."
     return None
 
 
@@ -286,6 +294,7 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     embedded_on_one_machine,
     guarded_addresses,
     own_parameters,
+    refused_values,
     hba_is_safe,
     database_user_is_free,
     short_socket_paths,

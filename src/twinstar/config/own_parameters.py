@@ -65,3 +65,9 @@ OWN_PARAMETERS: dict[str, str] = {
     "ssl_key_file": _TLS,
 }
 """Name of the setting → the second half of a sentence that says why, or what to set instead."""
+
+REFUSED_VALUES: dict[tuple[str, str], str] = {
+    ("archive_mode", "always"): "standbys would archive empty timeline histories, which belong to no log: write on",
+    ("max_slot_wal_keep_size", "-1"): "one dead member would fill every disk: give it a bound, such as 4GB",
+}
+"""A setting that the user may have, but not with this value → why, and what to write instead."""

@@ -420,7 +420,10 @@ def test_parameters_of_ours_are_refused_with_what_to_do_instead() -> None:
     for name in ("synchronous_standby_names", "FSYNC", "twinstar.names", "allow_alter_system", "include"):
         (complaint,) = refused_parameters({name: "x"})
         assert name.lower() in complaint.lower()
-    assert len(refused_parameters({"max_slot_wal_keep_size": "-1"})) == 1
+    for name, value in (("max_slot_wal_keep_size", "-1"), ("Archive_Mode", "ALWAYS")):
+        (complaint,) = refused_parameters({name: value})
+        assert name.lower() in complaint
+    assert refused_parameters({"archive_mode": "on"}) == []
 
 
 def test_placeholders_go_only_above_the_newest_real_history(tmp_path: Path) -> None:

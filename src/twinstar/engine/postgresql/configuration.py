@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from twinstar.config.own_parameters import OWN_PARAMETERS
+from twinstar.config.own_parameters import OWN_PARAMETERS, REFUSED_VALUES
 from twinstar.engine.postgresql.own_conf import assignment
 from twinstar.engine.postgresql.settings import Settings
 from twinstar.engine.postgresql.standby_names import NAMES_SETTING, UPSTREAM_SETTING, names_settings
@@ -143,14 +143,13 @@ def refused_parameters(parameters: Mapping[str, str]) -> list[str]:
         for name in parameters
         if name.lower() in OWN_PARAMETERS
     ]
-    values = {name.lower(): value.strip() for name, value in parameters.items()}
+    values = {name.lower(): value.strip().lower() for name, value in parameters.items()}
     found += [
         f"`{name}` belongs to Twinstar: remove it."
         for name in values
         if name.startswith("twinstar.") or name in ("include", "include_dir", "include_if_exists")
     ]
-    if values.get("max_slot_wal_keep_size") == "-1":
-        found.append("`max_slot_wal_keep_size` -1 lets one dead member fill every disk: give it a bound, such as 4GB.")
+    found += [f"`{n}` is {v}, and {REFUSED_VALUES[n, v]}." for n, v in values.items() if (n, v) in REFUSED_VALUES]
     return found
 
 
