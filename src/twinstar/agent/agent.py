@@ -83,6 +83,8 @@ class Agent:
         self.body.on_leading = self._tell_guard_now
         self.plan = Plan()
         self.pid = 0
+        self.waiting: tuple[str, ...] = ()
+        """Keys of the configuration whose change waits for a restart of this agent or its database."""
         self._started_ms = self._turned_ms = clock.now_ms()
         self._change: asyncio.Task[bool] | None = None
         self._epoch_seen = (-1, "")
@@ -367,7 +369,9 @@ class Agent:
 
     def own_gossip(self) -> Gossip:
         """What this member says of itself."""
-        return telling.to_agents(self.body, self.memory, self.ledger, self.lane, self.peers, self.plan, self.pid)
+        said = telling.to_agents(self.body, self.memory, self.ledger, self.lane, self.peers, self.plan, self.pid)
+        said.extra["restart_pending"] += self.waiting
+        return said
 
     async def _prune(self) -> None:
         try:

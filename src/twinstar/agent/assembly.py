@@ -34,6 +34,9 @@ from twinstar.ports.system_network import SystemNetwork
 from twinstar.store.base import Store
 from twinstar.store.factory import open_store
 
+_OURS = frozenset({Takes.RESTART_AGENT, Takes.RESTART_ENGINE})
+"""What the status says that a member waits for; what waits for the router is not this member's."""
+
 
 class ConfigFacts:
     """What the status shows of the configuration."""
@@ -49,6 +52,9 @@ class ConfigFacts:
 
     def member_dsn(self, member: str) -> str:
         return dsn.member_dsn(self._config, self._nodes[member])
+
+    def address(self, member: str) -> Address:
+        return derive.addresses(self._nodes[member]).database
 
     def tags(self, member: str) -> dict[str, Any]:
         return self._nodes[member].tags.model_dump(exclude_defaults=True)
@@ -103,6 +109,7 @@ class Assembly:
         await self._engine.reload(dict(new.postgresql.parameters))
         self.agent.reconfigure(rules_settings(new))
         waiting = [f"{each.key}: {each.takes}" for each in found if each.takes is not Takes.RELOAD]
+        self.agent.waiting = tuple(each.key for each in found if each.takes in _OURS)
         self._config = new if not waiting else self._config
         message = f"{len(found) - len(waiting)} change(s) applied on {self._member}."
         if waiting:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from twinstar.agent.agent import Agent
 from twinstar.api.status import ClusterStatus, Endpoints, MemberState, MemberStatus, Role, StoreStatus
+from twinstar.model.address import Address
 from twinstar.model.position import Position
 from twinstar.model.register import Phase, Register
 from twinstar.model.wire import Gossip
@@ -21,6 +22,10 @@ class Facts(Protocol):
     read_dsn: str
 
     def member_dsn(self, member: str) -> str: ...
+
+    def address(self, member: str) -> Address:
+        """Where its database is reached, wherever it listens."""
+        ...
 
     def tags(self, member: str) -> dict[str, Any]: ...
 
@@ -46,7 +51,7 @@ def cluster_status(agent: Agent, facts: Facts) -> ClusterStatus:
         open=_open(register, leading),
         store=StoreStatus(facts.store_kind, agent.ledger.ok),
         endpoints=Endpoints(facts.write_dsn, facts.read_dsn),
-        members=tuple(_member(agent, facts, m, said[m], register, ahead) for m in agent.members),
+        members=tuple(_member(facts, m, said[m], register, ahead) for m in agent.members),
         waiting_for=_waiting_for(agent, register, leading),
         restart_pending=_each(said, "restart_pending"),
         drift=_each(said, "drift"),
@@ -73,9 +78,9 @@ def _waiting_for(agent: Agent, register: Register | None, leading: Gossip | None
 
 
 def _member(
-    agent: Agent, facts: Facts, member: str, said: Gossip | None, register: Register | None, ahead: Position | None
+    facts: Facts, member: str, said: Gossip | None, register: Register | None, ahead: Position | None
 ) -> MemberStatus:
-    address = agent.settings.addresses[member].database
+    address = facts.address(member)
     position = Position.parse(said.position) if said and said.position else None
     leads = register is not None and register.leader == member
     comparable = position is not None and ahead is not None and position.timeline == ahead.timeline
