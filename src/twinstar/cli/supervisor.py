@@ -26,6 +26,7 @@ from typing import Any, TextIO
 from twinstar.cli.children import Children
 from twinstar.cli.databases import kill_processes_of, stop_databases
 from twinstar.cli.leftovers import leftovers
+from twinstar.cli.listening import refuse_taken_ports
 from twinstar.cli.local_files import MARK, LocalFiles, Running, State, short_path
 from twinstar.cli.programs import Program, node_programs, router_programs, store_programs
 from twinstar.config.load import load
@@ -99,6 +100,7 @@ class Supervisor:
             )
 
     async def _start_all(self) -> None:
+        refuse_taken_ports(self._config)
         for program in store_programs(self._config, self._files):
             self._children.start(program)
         await self._store_answers()

@@ -19,6 +19,8 @@ from twinstar.model.errors import EnvironmentTrouble, PeerError, UsageError
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.1
+_REFUSED_S = 5.0
+"""Who refuses may still be waiting for the others to begin."""
 
 
 @contextlib.contextmanager
@@ -45,26 +47,38 @@ def refuse_second(file: Path) -> None:
 
 
 def _wait_until_serving(launched: Launched, cluster: LocalCluster, say: Callable[[str], None]) -> View:
-    """As `drill.target.wait_until_serving`, and over at once when a program has ended."""
-    until = time.monotonic() + _PATIENCE_S
-    last = "no agent answers yet"
-    while time.monotonic() < until:
+    """As `drill.target.wait_until_serving`, but who refuses is not waited for, and a program that has ended ends it."""
+    began = time.monotonic()
+    last = ""
+    while time.monotonic() < began + _PATIENCE_S:
         for event in launched.events():
             launched.check(event)
-        try:
-            view = cluster.view()
-            if view.serving:
-                return view
-            last = str(view)
-        except EnvironmentTrouble:
-            last = "no agent answers yet"
-        except PeerError as trouble:
-            last = str(trouble)
+        view, last = _look(cluster)
+        if view is not None and _is_up(view):
+            return view
+        if view is not None and view.refusals and not view.open and time.monotonic() > began + _REFUSED_S:
+            raise EnvironmentTrouble(" ".join(view.refusals))
         say(last)
         time.sleep(_POLL_S)
     raise EnvironmentTrouble(
         f"The cluster does not serve after {_PATIENCE_S:.0f} s ({last}): see the logs in {launched.files.logs}."
     )
+
+
+def _look(cluster: LocalCluster) -> tuple[View | None, str]:
+    try:
+        view = cluster.view()
+    except EnvironmentTrouble:
+        return None, "no agent answers yet"
+    except PeerError as trouble:
+        return None, str(trouble)
+    return view, str(view)
+
+
+def _is_up(view: View) -> bool:
+    """Serving with all members but those that refuse, which somebody must put right first."""
+    rest = [member for member in view.members if member.state != "refused"]
+    return view.serving or (view.open and len(rest) > 1 and all(m.state in ("running", "streaming") for m in rest))
 
 
 def run_up(file: Path, *, detach: bool, as_json: bool) -> None:
@@ -117,6 +131,8 @@ def _show(cluster: LocalCluster, view: View, detached: bool) -> None:
         f"  write   {write}\n  read    {read}\n  try     psql '{write}'\n"
         f"  config  {facts['config']}\n  logs    {facts['logs']}\n"
     )
+    for refusal in view.refusals:
+        print_line(refusal)
     print_line(
         "Stop it with `twinstar down`." if detached else "Stop it with Ctrl-C, or `twinstar down` from elsewhere."
     )

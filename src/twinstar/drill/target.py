@@ -62,6 +62,11 @@ class View:
         return tuple(member for member in self.members if member.name != self.leader)
 
     @property
+    def refusals(self) -> tuple[str, ...]:
+        """What must be put right by hand before these members do anything."""
+        return tuple(f"{member.name} refuses: {member.note}" for member in self.members if member.state == "refused")
+
+    @property
     def serving(self) -> bool:
         """The leader is open and runs, everybody else streams from it, and every copy counts: a new cluster is up only
         when a commit needs more than its first disk.

@@ -31,6 +31,19 @@ def find_free_ports(host: str, count: int) -> list[int]:
     )
 
 
+def is_taken(host: str, port: int, *, datagrams: bool = False) -> bool:
+    """Whether somebody listens on this port already. An address that is not this machine's is not taken."""
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        with socket.socket(family, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM) as probe:
+            if not datagrams:  # what former connections left behind does not count
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
 def _bind(bound: ExitStack, host: str, port: int) -> bool:
     try:
         family = socket.getaddrinfo(host, port)[0][0]

@@ -53,6 +53,9 @@ class Finished:
     err: str
 
 
+_ROOT = Path("/")
+
+
 class Processes(Protocol):
     def run_id(self, pid: int) -> str | None:
         """``pid:start time``; None when there is no such process or it is a zombie."""
@@ -97,10 +100,11 @@ class Processes(Protocol):
         account: Account | None,
         environment: Mapping[str, str],
         on_line: Callable[[str], None] | None = None,
+        directory: Path = _ROOT,
     ) -> Finished:
-        """Runs a command to its end; `on_line` is told each line of its error output, as it comes. When cancelled it
-        kills the command with its descendants of the same session first. Raises EnvironmentTrouble when it cannot be
-        started.
+        """Runs a command to its end, standing in `directory`; `on_line` is told each line of its error output, as it
+        comes. When cancelled it kills the command with its descendants of the same session first. Raises
+        EnvironmentTrouble when it cannot be started.
         """
         ...
 
@@ -186,8 +190,9 @@ class SystemProcesses:
         account: Account | None,
         environment: Mapping[str, str],
         on_line: Callable[[str], None] | None = None,
+        directory: Path = _ROOT,
     ) -> Finished:
-        process = await _create(command, _detached(account, environment))
+        process = await _create(command, _detached(account, environment) | {"cwd": directory})
         assert process.stdout and process.stderr
         try:
             out, err = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))

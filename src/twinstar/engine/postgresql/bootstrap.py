@@ -32,6 +32,7 @@ async def bootstrap(server: Server, nonce: str, progress: Progress) -> str:
             f"{paths.data} holds something that was not made here: move it away, or give the node another `directory`."
         )
     _refuse_grown(server.settings)
+    await server.end_tools()
     await kill(server)
     files.write_nonce(paths, nonce)
     files.mark_incomplete(paths, "bootstrap")

@@ -31,6 +31,7 @@ async def clone(server: Server, upstream: Upstream, progress: Progress) -> None:
     # The password file above all: a new member has none yet.
     write_conf_files(server.settings)
     new, old = paths.root / "data.new", paths.root / "data.old"
+    await server.end_tools()
     for left in (new, old):
         await asyncio.to_thread(files.wipe, left)
     # An old copy of another database is refused here.

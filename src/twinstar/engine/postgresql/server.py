@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 
@@ -117,12 +118,22 @@ class Server:
 
     async def tool(self, name: str, *arguments: str, progress: Progress | None = None) -> Finished:
         """Runs one of PostgreSQL's programs as the database's user, with a known locale and our password file."""
+        await self.end_tools()
+        place = self.paths.run
         return await self.processes.run(
             [self.settings.tool(name), *arguments],
             account=self.settings.account,
             environment=self.environment(),
             on_line=progress,
+            directory=place if place.is_dir() else Path("/"),
         )
+
+    async def end_tools(self) -> None:
+        """Ends what an agent that was killed has left running: two copies at once into one directory would be neither.
+
+        Such programs are known by where they stand.
+        """
+        await self.processes.end_all_of(self.paths.run)
 
     def environment(self) -> dict[str, str]:
         """Of the database's programs: none of ours, whose ``PG…`` variables would steer libpq."""
