@@ -170,6 +170,7 @@ async def template(version: str) -> AsyncIterator[Path]:
     async with postgresql_bench(version) as bench:
         await bench.engine("a").bootstrap("template", lambda _: None)
         assert await bench.engine("a").stop(20_000)
+        (bench.settings["a"].paths.data / "standby.signal").unlink()  # begun from copies of it as a new primary
         yield bench.settings["a"].paths.data
 
 

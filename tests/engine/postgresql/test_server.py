@@ -19,6 +19,7 @@ from tests.engine.postgresql.bench import PASSWORDS, PostgresqlBench, postgresql
 from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.configuration import RestartStep, refused_parameters, restart_order
 from twinstar.engine.postgresql.own_conf import assignment, parse_assignments
+from twinstar.engine.postgresql.process_control import launch
 from twinstar.engine.postgresql.settings import AGENT_ROLE, REPLICATION_ROLE, REWIND_ROLE, ROUTER_ROLE
 from twinstar.engine.postgresql.standby_names import names_settings, parse_names, standby_names, tagged, untagged
 from twinstar.model.engine import BLOCKED, EngineStatus, Names
@@ -424,6 +425,20 @@ def test_parameters_of_ours_are_refused_with_what_to_do_instead() -> None:
         (complaint,) = refused_parameters({name: value})
         assert name.lower() in complaint
     assert refused_parameters({"archive_mode": "on"}) == []
+
+
+async def test_what_was_stopped_in_order_is_no_primary_for_whoever_starts_it(bench: PostgresqlBench) -> None:
+    """By hand, or a service of the distribution's: with the files as they are."""
+    engine = await bench.given_primary("a")
+    await engine.open_names(Names(1, frozenset(), 0))
+    assert await engine.stop(LONG_MS)
+    stopped = await engine.inspect()
+    assert stopped.shut_down_at is not None
+    await launch(bench.server("a"))
+    found = await engine.inspect()
+    assert (found.status, found.upstream, found.receiving) == (EngineStatus.STANDBY, None, False)
+    assert found.position is not None
+    assert found.position > stopped.shut_down_at, "its log is as it was"
 
 
 def test_placeholders_go_only_above_the_newest_real_history(tmp_path: Path) -> None:

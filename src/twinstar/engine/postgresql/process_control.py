@@ -43,7 +43,7 @@ async def start(server: Server, changes: Mapping[str, str] | None = None) -> Non
     scrub(settings)
     files.remove_placeholders(settings.paths.data)
     replace_own(settings.paths, {**at_start(), **await _floors(server), **(changes or {})}, settings.account)
-    files.keep_durably(settings.paths.data / "standby.signal", "", account=settings.account)
+    _make_standby(settings)
     await launch(server)
 
 
@@ -74,7 +74,10 @@ async def launch(server: Server) -> None:
 
 
 async def stop(server: Server, deadline_ms: float) -> bool:
-    """A fast stop: sessions are ended, then a checkpoint. False when something of it is left at the deadline."""
+    """A fast stop: sessions are ended, then a checkpoint. False when something of it is left at the deadline.
+
+    What was stopped in order another program would start as the primary that it was: it is left as a standby of nobody.
+    """
     run = server.run()
     try:
         async with server.clock.timeout_ms(deadline_ms):
@@ -85,6 +88,9 @@ async def stop(server: Server, deadline_ms: float) -> bool:
                 await server.clock.sleep_ms(_FIRST_POLL_MS)
     except TimeoutError:
         return False
+    if files.version_of(server.paths.data) is not None:
+        server.write_settings(at_start())
+        _make_standby(server.settings)
     return True
 
 
@@ -186,6 +192,10 @@ def _check_directory(settings: Settings, *, may_be_half_done: bool) -> None:
             f"{data} was made by PostgreSQL {version}, and the programs in {settings.bin_dir} are {settings.major}: "
             "set `postgresql.bin_dir` to the version that fits."
         )
+
+
+def _make_standby(settings: Settings) -> None:
+    files.keep_durably(settings.paths.data / "standby.signal", "", account=settings.account)
 
 
 async def _floors(server: Server) -> dict[str, str]:
