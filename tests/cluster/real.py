@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 import yaml
@@ -217,12 +217,13 @@ class RealCluster:
         """Where the program's log ends now."""
         return self.log(program).stat().st_size if self.log(program).exists() else 0
 
-    def ask(self, name: str, statement: LiteralString) -> list[tuple[Any, ...]]:
+    def ask(self, name: str, statement: str) -> list[tuple[Any, ...]]:
         """A statement on a member's own socket, as the agent's role; as the user who runs the tests may."""
         own = node(self.config, name)
         socket = f"host={own.directory / 'run'} port={own.port} dbname=postgres user=twinstar_agent"
         with psycopg.connect(socket, autocommit=True) as session:
-            return session.execute(statement).fetchall()
+            cursor = session.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
 
     # -- as a user -----------------------------------------------------------------------------------------------------
 

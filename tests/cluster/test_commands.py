@@ -173,7 +173,7 @@ def test_a_setting_is_applied_by_reload_and_one_that_needs_a_restart_is_shown(cl
         assert cluster.ask(cluster.whole().leader, "SHOW max_connections") == [("120",)]
     finally:
         set_to(None, None)
-        cluster.told("reload")
+        cluster.cli("reload")
 
 
 def test_a_setting_of_twinstars_own_is_refused_and_nothing_changes(cluster: RealCluster) -> None:

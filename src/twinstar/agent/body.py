@@ -264,11 +264,16 @@ class Body:
         """Detach, compare, promise, attach; never attach to find out."""
         upstream = effect.upstream
         await self._end_promotion()
+        in_vain = self.state.upstream == (upstream.member, upstream.epoch)
         position = await self._engine.detach()
         if position is None:
             raise EngineError("The database is not running, so it cannot be attached; it is started first.")
         if _before_fork(position, effect.fork) or (await self._engine.branch(upstream)).contains(position):
             self._promise(upstream.epoch)
+            if in_vain and not await self._engine.has_log_from(upstream, position):
+                log.warning("%s no longer has the log from %s on: copying anew", upstream.member, position)
+                await self._rebuild(upstream)
+                return
             await self._engine.follow(upstream)
             return
         if effect.as_it_is:

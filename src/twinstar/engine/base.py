@@ -101,6 +101,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def has_log_from(self, upstream: Upstream, position: Position) -> bool:
+        """Whether the leader still has the log that a copy at `position` needs next. Raises EngineError."""
+        ...
+
     async def detach(self) -> Position | None:
         """The first part of `seal`, without waiting for replay: stops receiving, durably. The position is what is
         held, None when the database is not running.

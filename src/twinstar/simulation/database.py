@@ -20,10 +20,11 @@ from twinstar.model.errors import EngineError, ProtocolBreach
 from twinstar.model.position import Branch, Position
 from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
 from twinstar.simulation.fleet import Fleet
+from twinstar.simulation.left_out import LeftOut
 from twinstar.simulation.replication import Link, Senders, receive_for_ever
 
 
-class VirtualEngine:
+class VirtualEngine(LeftOut):
     """`engine.base.Engine` over a model. The same object stands for the disk and for what runs on it."""
 
     def __init__(self, member: str, address: Address, fleet: Fleet) -> None:
@@ -353,15 +354,6 @@ class VirtualEngine:
 
     async def prepare_stop(self) -> None:
         await self.fleet.takes(5, 30)
-
-    async def keep_slots(self, members: frozenset[str]) -> None:
-        """Slots take no part in the model; a sender's place is its slot."""
-
-    async def reload(self, parameters: dict[str, str]) -> None:
-        """Users' settings take no part in the model."""
-
-    async def close(self) -> None:
-        """There are no connections."""
 
     async def peer_answers(self, address: Address) -> bool:
         """Whether another member's database answers a connection from here."""

@@ -89,6 +89,9 @@ class PostgresqlEngine:
     async def branch(self, upstream: Upstream) -> Branch:
         return await following.branch(self.server, upstream)
 
+    async def has_log_from(self, upstream: Upstream, position: Position) -> bool:
+        return await following.has_log_from(self.server, upstream, position)
+
     async def follow(self, upstream: Upstream) -> None:
         await following.follow(self.server, upstream)
 

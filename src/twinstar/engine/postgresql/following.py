@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from twinstar.engine.postgresql.connections import DroppingConnection, fetch
 from twinstar.engine.postgresql.files import control
 from twinstar.engine.postgresql.history_files import parse_history
@@ -11,9 +13,10 @@ from twinstar.engine.postgresql.slots import slot_name
 from twinstar.engine.postgresql.standby_names import UPSTREAM_SETTING, tagged
 from twinstar.model.engine import Upstream
 from twinstar.model.errors import EngineError
-from twinstar.model.position import Branch
+from twinstar.model.position import Branch, Position
 
 _ASK_MS = 5_000.0
+_LOG_FILE = re.compile(r"[0-9A-F]{24}")
 
 
 async def branch(server: Server, upstream: Upstream) -> Branch:
@@ -22,10 +25,7 @@ async def branch(server: Server, upstream: Upstream) -> Branch:
         async with server.clock.timeout_ms(_ASK_MS), server.remote(upstream) as remote:
             return await _branch(server, upstream, remote)
     except TimeoutError:
-        raise EngineError(
-            f"The database of {upstream.member} at {upstream.address} did not answer within {_ASK_MS:.0f} ms: "
-            "check that it runs and is reached from here."
-        ) from None
+        raise _no_answer(upstream) from None
 
 
 async def _branch(server: Server, upstream: Upstream, remote: DroppingConnection) -> Branch:
@@ -44,6 +44,27 @@ async def _branch(server: Server, upstream: Upstream, remote: DroppingConnection
     ((_, content),) = await fetch(remote, f"TIMELINE_HISTORY {timeline}")
     text = content.decode() if isinstance(content, bytes) else str(content)
     return parse_history(int(timeline), text)
+
+
+async def has_log_from(server: Server, upstream: Upstream, position: Position) -> bool:
+    """See `engine.base.Engine.has_log_from`. By the oldest file that the leader has left, on whatever timeline."""
+    try:
+        async with server.clock.timeout_ms(_ASK_MS), server.remote(upstream) as remote:
+            ((size,),) = await fetch(remote, "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'")
+            names = await fetch(remote, "SELECT name FROM pg_ls_waldir()")
+    except TimeoutError:
+        raise _no_answer(upstream) from None
+    files = [str(name) for (name,) in names if _LOG_FILE.fullmatch(str(name))]
+    per_log = (1 << 32) // int(size)
+    oldest = min((int(name[8:16], 16) * per_log + int(name[16:24], 16) for name in files), default=0)
+    return oldest <= position.lsn // int(size)
+
+
+def _no_answer(upstream: Upstream) -> EngineError:
+    return EngineError(
+        f"The database of {upstream.member} at {upstream.address} did not answer within {_ASK_MS:.0f} ms: "
+        "check that it runs and is reached from here."
+    )
 
 
 async def follow(server: Server, upstream: Upstream) -> None:

@@ -2,7 +2,7 @@
 
 ========================  ==========================================================================================
 `twinstar_agent`          sees everything about the server, ends sessions, promotes, keeps slots; local socket alone
-`twinstar_replication`    streams, copies the whole directory, creates its slot
+`twinstar_replication`    streams, copies the whole directory, creates its slot, sees how far back the log goes
 `twinstar_rewind`         reads the files that `pg_rewind` compares
 `twinstar_router`         connects, and asks nothing but whether it may write
 the application's         owns the application's database
@@ -36,6 +36,7 @@ GRANT EXECUTE ON FUNCTION pg_wal_replay_pause(), pg_wal_replay_resume() TO {AGEN
 _AGENT_SINCE_16 = f"GRANT pg_use_reserved_connections TO {AGENT_ROLE};"
 _OTHERS = f"""
 CREATE ROLE {REPLICATION_ROLE} LOGIN REPLICATION;
+GRANT EXECUTE ON FUNCTION pg_ls_waldir() TO {REPLICATION_ROLE};
 CREATE ROLE {REWIND_ROLE} LOGIN;
 GRANT EXECUTE ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),
   pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) TO {REWIND_ROLE};
