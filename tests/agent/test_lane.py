@@ -120,3 +120,26 @@ def test_a_failed_effect_does_not_hold_up_another_one() -> None:
         assert begun == [Start(), Kill()]
 
     in_lane(perform, story)
+
+
+def test_a_kill_is_carried_out_whatever_is_wanted_meanwhile() -> None:
+    done: list[EngineEffect] = []
+
+    async def perform(clock: VirtualClock, effect: EngineEffect) -> None:
+        try:
+            await clock.sleep_ms(100)
+            done.append(effect)
+        finally:
+            await clock.sleep_ms(20)
+
+    async def story(lane: Lane, clock: VirtualClock) -> None:
+        lane.want(Start())
+        await clock.sleep_ms(10)
+        lane.want(Kill())
+        for _ in range(20):
+            lane.want(Start())
+            await clock.sleep_ms(10)
+        assert done == [Kill()]
+        assert lane.effect == Start()
+
+    in_lane(perform, story)

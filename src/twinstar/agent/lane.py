@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from twinstar.model.effects import EngineEffect
+from twinstar.model.effects import EngineEffect, Kill
 from twinstar.model.errors import TwinstarError
 from twinstar.ports.clock import Clock
 
@@ -35,7 +35,9 @@ class Lane:
         self._not_before_ms = 0.0
 
     def want(self, effect: EngineEffect | None) -> None:
-        """Asks for an effect; None asks for nothing new."""
+        """Asks for an effect; None asks for nothing new. A kill is carried out whatever is wanted meanwhile."""
+        if isinstance(self._next, Kill):
+            return
         if effect is None or effect == self.effect:
             self._next = None
             return
@@ -45,7 +47,8 @@ class Lane:
             self._begin(effect)
         else:
             self._next = effect
-            self._break_off(self._task)
+            if not isinstance(self.effect, Kill):
+                self._break_off(self._task)
 
     async def close(self) -> None:
         """Cancels what runs and waits for it."""

@@ -11,7 +11,7 @@ from twinstar.agent.body import Body
 from twinstar.agent.errands import Paces, aside
 from twinstar.agent.lane import Lane
 from twinstar.engine.base import Engine
-from twinstar.model.effects import Enforce, Kill, Retag
+from twinstar.model.effects import Bootstrap, Follow, HandOver, Kill, Rebuild, Start, Stop
 from twinstar.model.engine import EngineStatus
 from twinstar.model.timing import Timings
 from twinstar.ports.clock import Clock
@@ -24,6 +24,9 @@ _SLOTS_MS = 10_000
 _FRESH_EVERY = 10
 """A fresh connection is tried every so many of its deadlines while all is well."""
 _RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
+
+_ENDING = (Bootstrap, Follow, HandOver, Kill, Rebuild, Start, Stop)
+"""Effects during which a database may well not answer."""
 
 
 class Watching:
@@ -124,7 +127,7 @@ class Watching:
         """A hung database is found by a real query on a fresh connection, and then killed.
 
         A fresh connection costs the database a process, so it is tried seldom; but at once, and again and again, when
-        the warm connection has not answered; also while it is asked in vain to change who must confirm.
+        the warm connection has not answered; also while it is asked in vain to seal or to change who must confirm.
         """
         strikes = 0
         deadline_ms = self._timings.hung_query_ms
@@ -133,8 +136,7 @@ class Watching:
                 await self._clock.sleep_ms(deadline_ms / 4)
             else:
                 await self._doubt_within(deadline_ms * _FRESH_EVERY)
-            busy = self._lane.effect is not None and not isinstance(self._lane.effect, Enforce | Retag)
-            if self._body.state.status not in _RUNNING or busy or self.paused:
+            if self._body.state.status not in _RUNNING or isinstance(self._lane.effect, _ENDING) or self.paused:
                 strikes = 0
                 continue
             strikes = 0 if await self._engine.answers(deadline_ms) else strikes + 1
