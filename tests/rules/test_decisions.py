@@ -46,7 +46,7 @@ from twinstar.model.effects import (
 from twinstar.model.engine import EngineStatus, Names, Primary, Upstream
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase, Register, Seal, Switchover
-from twinstar.model.view import Peer, View
+from twinstar.model.view import Peer, Settings, View
 from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive import decide
 from twinstar.rules.active_passive.local import can_seal
@@ -615,17 +615,19 @@ def test_after_the_deadline_the_leader_goes_on_under_a_fresh_epoch() -> None:
 
 # -- durability async --------------------------------------------------------------------------------------------------
 
+LEASES = replace(SETTINGS, durability=Durability.ASYNC, required=0, lease_ms=3_000)
 LEASED = REGISTER.but(durability=Durability.ASYNC, lease_ms=2_000, position=Position(EPOCH, 900))
 
 
 def test_a_lease_is_renewed_in_time_and_ends_the_leader() -> None:
-    assert decide(view("n1", register=LEASED, lease_left_ms=1_900, renewed_age_ms=100)).change is None
-    renewed = change_of(decide(view("n1", register=LEASED, lease_left_ms=1_500, renewed_age_ms=500)))
+    def held(left_ms: float, age_ms: float, settings: Settings = LEASES) -> View:
+        return view("n1", register=LEASED, lease_left_ms=left_ms, renewed_age_ms=age_ms, settings=settings)
+
+    assert decide(held(1_900, 100)).change is None
+    renewed = change_of(decide(held(1_500, 500)))
     assert (renewed.renewals, renewed.position) == (1, HERE)
-    seldom = replace(SETTINGS, renewal_ms=600)
-    held = view("n1", register=LEASED, lease_left_ms=1_500, renewed_age_ms=500, settings=seldom)
-    assert decide(held).change is None, "as configured"
-    assert decide(view("n1", register=LEASED, lease_left_ms=200, renewed_age_ms=1_800)).engine == Kill()
+    assert decide(held(1_500, 500, replace(LEASES, renewal_ms=600))).change is None, "as configured"
+    assert decide(held(200, 1_800)).engine == Kill()
 
 
 def test_nobody_is_promoted_without_a_lease_and_it_is_kept_on_the_way() -> None:
@@ -667,6 +669,60 @@ def test_an_election_by_hand_waits_for_the_lease_of_a_leader_that_may_still_lead
 ) -> None:
     register = LEASED.but(phase=Phase.ELECTING, epoch=EPOCH + 1, reason=reason.value)
     assert (decide(view("n2", register=register, epoch_age_ms=age_ms)).change is not None) == takes
+
+
+NOBODY = Names(EPOCH, frozenset(), 0)
+BOTH = Names(EPOCH, frozenset({"n2", "n3"}), 1)
+
+
+def test_from_quorum_to_async_the_register_goes_first_and_the_lease_begins_with_it() -> None:
+    plan = decide(view("n1", settings=LEASES))
+    changed = change_of(plan)
+    assert plan.engine is None
+    assert (changed.durability, changed.required, changed.lease_ms) == (Durability.ASYNC, 0, 3_000)
+    assert (changed.epoch, changed.copies, changed.position) == (EPOCH, REGISTER.copies, HERE)
+    in_doubt = decide(view("n1", settings=LEASES, changing=True))
+    assert (in_doubt.engine, in_doubt.change) == (None, None)
+    known = view("n1", settings=LEASES, register=changed, lease_left_ms=3_000)
+    assert decide(known).engine == Enforce(NOBODY)
+
+
+@pytest.mark.parametrize(
+    "but",
+    [
+        {"register": REGISTER.but(paused=True)},
+        {"register": REGISTER.but(switchover=Switchover("n2", 1_700_000_005_000))},
+        {"opened": 0, "opening_lsn": 0},
+    ],
+)
+def test_the_durability_is_changed_by_an_open_leader_that_does_nothing_else(but: dict[str, Any]) -> None:
+    change = decide(view("n1", settings=LEASES, **but)).change
+    assert change is None or change.register.durability is Durability.QUORUM
+
+
+def test_from_async_to_quorum_the_engine_goes_first_and_the_lease_goes_on() -> None:
+    register = LEASED.but(required=0)
+    before = view("n1", register=register, enforced=NOBODY)
+    assert decide(before).engine == Enforce(BOTH)
+    assert decide(before).change is None
+    assert decide(replace(before, changing=True)).engine is None
+    set_ = replace(before, enforced=BOTH)
+    assert change_of(decide(replace(set_, renewed_age_ms=1_000))).durability is Durability.ASYNC
+    unflushed = Primary(HERE, tuple(attachment(m, flush_lsn=set_.enforced_lsn - 1) for m in ("n2", "n3")))
+    assert decide(replace(set_, primary=unflushed)).change is None, "what was acknowledged before must be there first"
+    changed = change_of(decide(set_))
+    assert (changed.durability, changed.required, changed.lease_ms) == (Durability.QUORUM, 1, 0)
+    assert changed.copies == REGISTER.copies
+
+
+def test_to_quorum_needs_enough_who_confirm() -> None:
+    alone = view("n1", register=LEASED.but(required=0), enforced=NOBODY, primary=Primary(HERE, ()))
+    assert (decide(alone).engine, decide(alone).change) == (None, None)
+    gone = replace(alone, enforced=BOTH, absent_ms={"n2": LONG, "n3": LONG})
+    assert decide(gone).engine == Enforce(NOBODY), "commits do not wait for whom nobody counts on"
+    degrading = replace(alone, settings=replace(SETTINGS, policy="degrade"))
+    changed = change_of(decide(degrading))
+    assert (changed.durability, changed.required, changed.copies) == (Durability.QUORUM, 0, frozenset({"n1"}))
 
 
 def test_a_leader_that_stopped_for_an_election_by_hand_says_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,21 @@ def test_a_second_leader_dies_within_a_second(tmp_path: Path, seed: int, between
         await serves_on(cluster, client)
 
     play(tmp_path, story, seed, Plan(size=5))
+
+
+@seeds
+def test_a_standby_that_hangs_while_it_should_seal_is_ended(tmp_path: Path, seed: int) -> None:
+    """Without it nobody can be named."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        epoch, hung = cluster.register.epoch, standbys_of(cluster)[0]
+        hung.engine.hung = True
+        await cluster.kill_node(leader_of(cluster).name)
+        await led_anew(cluster, epoch, 20_000)
+        await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
 
 
 @seeds
@@ -426,7 +442,13 @@ def test_a_failover_to_one_that_was_asked_for(tmp_path: Path, seed: int, place: 
     async def story(cluster: Cluster) -> None:
         epoch, to = cluster.register.epoch, standbys_of(cluster)[place]
         asked = standbys_of(cluster)[0]
-        await cluster.until("heard", lambda: asked.agent and len(asked.agent.peers.hears()) == 2)
+        agent = asked.agent
+        assert agent is not None
+
+        def knows() -> bool:
+            return agent.ledger.register == cluster.register and len(agent.peers.hears()) == 2
+
+        await cluster.until("known to it", knows)
         assert await by_hand(asked, lambda view: operator.failover(view, to.name, accept_loss=False))
         new = await led_anew(cluster, epoch, 2_000)
         seals = [Seal.decode(c.value.value) for c in cluster.server.history if "/seals/" in c.key and c.value]
@@ -605,6 +627,59 @@ def test_readers_are_led_to_voters_alone(tmp_path: Path, durability: Durability)
         assert "n3" in attached
 
     play(tmp_path, story, 1, Plan(durability=durability, nofailover=frozenset({"n3"})))
+
+
+@seeds
+def test_from_async_to_quorum_while_clients_write(tmp_path: Path, seed: int) -> None:
+    """What is acknowledged afterwards survives the leader's death."""
+
+    async def story(cluster: Cluster) -> None:
+        await serving(cluster)
+        reconfigure(cluster, Durability.QUORUM)
+        await cluster.until("changed", lambda: cluster.register.durability is Durability.QUORUM)
+        safe = cluster.client(cluster.any_primary)
+        await cluster.clock.sleep_ms(5_000)
+        epoch = cluster.register.epoch
+        assert epoch == 1, "nobody else has taken over"
+        await cluster.kill_node(leader_of(cluster).name)
+        await led_anew(cluster, epoch)
+        assert len(safe.numbers()) > 100
+        await serves_on(cluster, safe)
+
+    play(tmp_path, story, seed, Plan(durability=Durability.ASYNC))
+
+
+@seeds
+def test_from_quorum_to_async_while_clients_write(tmp_path: Path, seed: int) -> None:
+    """From then on nobody is waited for, and a leader that is cut off ends when its lease does."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        reconfigure(cluster, Durability.ASYNC)
+        cluster.witness.durability = Durability.ASYNC
+        await cluster.until("changed", lambda: cluster.register.durability is Durability.ASYNC)
+        await cluster.clock.sleep_ms(3_000)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        for standby in standbys_of(cluster):
+            cluster.freeze(standby.name)
+        known = len(client.acknowledged)
+        await cluster.clock.sleep_ms(1_000)
+        assert len(client.acknowledged) > known + 20
+        cluster.heal()
+        cluster.isolate(old.name)
+        await led_anew(cluster, epoch)
+        assert not old.engine.primary_run
+
+    play(tmp_path, story, seed)
+
+
+def reconfigure(cluster: Cluster, durability: Durability) -> None:
+    """Every member's configuration is changed and read again."""
+    required = len(cluster.names) // 2 if durability is Durability.QUORUM else 0
+    for member in cluster.members.values():
+        assert member.agent is not None
+        rules = member.agent.settings.rules
+        member.agent.reconfigure(replace(rules, durability=durability, required=required))
 
 
 # -- durability async --------------------------------------------------------------------------------------------------

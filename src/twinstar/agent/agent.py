@@ -33,8 +33,8 @@ from twinstar.ports.clock import Clock
 from twinstar.ports.network import Network
 from twinstar.ports.randomness import Randomness
 from twinstar.rules.active_passive import decide
+from twinstar.rules.active_passive.attached import counted
 from twinstar.rules.active_passive.local import can_seal
-from twinstar.rules.active_passive.steady import counted
 from twinstar.rules.active_passive.suspicion import suspects
 from twinstar.store.base import Store
 

@@ -16,9 +16,9 @@ from twinstar.model.errors import StoreUnavailable
 from twinstar.model.register import Phase, Register
 from twinstar.ports.clock import Clock
 from twinstar.rules.active_passive import operator
+from twinstar.rules.active_passive.attached import attached
 from twinstar.rules.active_passive.local import upstream
 from twinstar.rules.active_passive.operator import Refused
-from twinstar.rules.active_passive.steady import attached
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Phase, Register
 from twinstar.model.view import View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
-from twinstar.rules.active_passive.steady import counted
+from twinstar.rules.active_passive.attached import counted
 
 
 def to_guard(view: View, body: Body, lease_from_ms: float) -> Told:

@@ -6,8 +6,8 @@ from twinstar.model.effects import ChangeRegister, Reason
 from twinstar.model.errors import TwinstarError
 from twinstar.model.register import Phase, Register, Switchover
 from twinstar.model.view import View
+from twinstar.rules.active_passive.attached import attached
 from twinstar.rules.active_passive.local import NO_COPY, candidacy
-from twinstar.rules.active_passive.steady import attached
 
 
 class Refused(TwinstarError):

@@ -14,15 +14,14 @@ from twinstar.model.effects import (
     Retag,
     State,
 )
-from twinstar.model.engine import Attachment, Names, Primary
+from twinstar.model.engine import Names
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
+from twinstar.rules.active_passive.attached import arrived, attached, flushed
 from twinstar.rules.active_passive.lease import holding
 from twinstar.rules.active_passive.local import names_for
+from twinstar.rules.active_passive.other_durability import to_async, under_lease
 from twinstar.rules.durability import Quorum, Where, desired, next_step, of_register
-
-_NEAR_BYTES = 16 * 1024 * 1024
-"""A standby within this distance of the log's end has arrived and may become a voter."""
 
 _BEGINNING = (Adopt, PromoteFor, Retag, Enforce)
 """Effects that end by setting who must confirm: another is begun only after them."""
@@ -33,28 +32,18 @@ def steady(view: View, register: Register) -> Plan:
     hand_over, cleared = _switchover(view, register)
     if register.durability is Durability.ASYNC:
         renewed, stop = holding(view, register)
-        effect: EngineEffect | None = stop or hand_over or _enforced(view, register)
-        change = cleared or renewed or _arrived(view, register)
+        names, changed = under_lease(view, register)
+        effect: EngineEffect | None = stop or hand_over or _enforced(view, names)
+        change = cleared or renewed or changed or _arrived(view, register)
     else:
         effect, change = _voters(view, register)
-        effect, change = hand_over or effect, cleared or change
+        effect, change = hand_over or effect, cleared or change or to_async(view, register)
     settling = opened == 0 or effect is not None or change is not None
     waiting = _missing(view, register) > 0
     note = _waiting_note(view, register) if waiting else _alone_note(view, register)
     return Plan(
         engine=effect, change=change, opened=opened, state=State.RUNNING, note=note, waiting=waiting, soon=settling
     )
-
-
-def attached(view: View, register: Register) -> dict[str, Attachment]:
-    """Members whose confirmations count for this epoch."""
-    return counted(view.primary, register)
-
-
-def counted(primary: Primary | None, register: Register) -> dict[str, Attachment]:
-    """Who is attached to this primary genuinely, and for the register's epoch."""
-    attachments = primary.attachments if primary else ()
-    return {a.member: a for a in attachments if a.genuine and a.epoch == register.epoch}
 
 
 def is_open(view: View, register: Register) -> bool:
@@ -85,8 +74,7 @@ def _voters(view: View, register: Register) -> tuple[EngineEffect | None, Change
         return None, None
     engine = Quorum(view.enforced.voters, view.enforced.required)
     goal = _goal(view, register)
-    flushed = frozenset(m for m, a in attached(view, register).items() if a.flush_lsn >= view.enforced_lsn)
-    step = next_step(engine, of_register(register), goal, flushed)
+    step = next_step(engine, of_register(register), goal, flushed(view, register))
     if step is None:
         return None, None
     if step.where is Where.ENGINE:
@@ -108,9 +96,7 @@ def _arrived(view: View, register: Register) -> ChangeRegister | None:
 def _goal(view: View, register: Register) -> Quorum:
     """Where the voters should be. While paused nobody is removed."""
     settings, here = view.settings, attached(view, register)
-    end = view.primary.position.lsn if view.primary else 0
     known = set(settings.members) - settings.nofailover
-    arrived = frozenset(m for m, a in here.items() if m in known and a.streaming and end - a.flush_lsn <= _NEAR_BYTES)
     gone = frozenset(
         m
         for m in register.voters
@@ -120,7 +106,7 @@ def _goal(view: View, register: Register) -> Quorum:
         voters=register.voters,
         required=register.required,
         gone=frozenset() if register.paused else gone,
-        arrived=arrived,
+        arrived=arrived(view, register),
         configured=settings.required,
         degrade=settings.policy == "degrade" and not register.paused,
     )
@@ -131,9 +117,10 @@ def _describe(register: Register, to: Quorum) -> str:
     return f"from {before} to {to.required} of {', '.join(sorted(to.voters)) or 'nobody'}"
 
 
-def _enforced(view: View, register: Register) -> EngineEffect | None:
+def _enforced(view: View, names: Names) -> EngineEffect | None:
+    """`async`: once the register says so, in which case nothing that is set here can be too little."""
     under_way = isinstance(view.running_effect, _BEGINNING)
-    return Enforce(names_for(view, register)) if view.enforced is None and not under_way else None
+    return Enforce(names) if view.enforced != names and not under_way and not view.changing else None
 
 
 def _switchover(view: View, register: Register) -> tuple[EngineEffect | None, ChangeRegister | None]:
