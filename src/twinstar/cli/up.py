@@ -19,7 +19,7 @@ from twinstar.model.errors import EnvironmentTrouble, PeerError, UsageError
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.1
-_REFUSED_S = 5.0
+_REFUSED_S = 3.0
 """Who refuses may still be waiting for the others to begin."""
 
 
