@@ -26,8 +26,9 @@ demo: $(VENV)/.run
 	$(PY) scripts/prepare_engine.py
 	$(BIN)/twinstar demo
 
+# A worker for each processor; the tests of a file stay together, and share what it has set up.
 test: debian-packages static
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n logical --dist loadfile $(ARGS)
 
 check: static
 	$(PYTEST) -q $(ARGS) $(PURE)

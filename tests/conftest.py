@@ -19,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A process that outlives its test makes the run fail: it may be a database that nobody ends."""
+    if hasattr(session.config, "workerinput"):
+        return  # one of several workers: the others' tests still run
     left = _left_behind(os.environ[_TAG])
     session.config.stash[_LEFT] = left
     if left and session.exitstatus == pytest.ExitCode.OK:

@@ -17,7 +17,8 @@ def find_free_ports(host: str, count: int) -> list[int]:
     """`count` ports that are free on `host` for TCP and UDP, ascending, from a random start so that two callers at
     once rarely meet. Raises EnvironmentTrouble when `host` is not this machine's or too few are free.
     """
-    start = random.randrange(_LOW, _HIGH)
+    # The system's randomness: two processes with the same seed would search from the same port.
+    start = random.SystemRandom().randrange(_LOW, _HIGH)
     found: list[int] = []
     with ExitStack() as bound:  # all stay bound until the last is found
         for offset in range(_HIGH - _LOW):

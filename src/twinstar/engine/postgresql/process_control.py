@@ -148,8 +148,8 @@ _KNOWN_WORDS = (
     ),
     (
         "No space left on device",
-        "The disk of {settings.member}'s database or its shared memory is full: make room, then start it again "
-        "(details in {log}).",
+        "The disk of {settings.member}'s database or its shared memory is full: make room, and its agent starts it "
+        "again (details in {log}).",
     ),
     (
         "could not map anonymous shared memory",
