@@ -96,7 +96,9 @@ def test_a_leader_whose_disk_is_full_is_replaced_and_comes_back_when_there_is_ro
         use_up_log(cluster, before.leader)
         cluster.led_by(*(each.name for each in before.standbys))
         writers.progress("under the next leader")
-        old = cluster.until(lambda s: tells_of_room(member(s, before.leader)["note"]), "the status says what is missing")
+        old = cluster.until(
+            lambda s: tells_of_room(member(s, before.leader)["note"]), "the status says what is missing"
+        )
         ballast.unlink()
         cluster.whole()
         assert member(old, before.leader)["role"] == "standby"
