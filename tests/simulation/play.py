@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-
-from twinstar.simulation.cluster import Cluster, Member, Plan
-from twinstar.simulation.virtual_time import VirtualLoop, run_virtually
-
-Story = Callable[[Cluster], Awaitable[None]]
-
-
-def play(directory: Path, story: Story, seed: int, plan: Plan | None = None) -> Cluster:
-    """Begins the story when the cluster is whole; afterwards no invariant may have been broken."""
-    loop = VirtualLoop()
-
-    async def main() -> Cluster:
-        cluster = Cluster(loop, seed, directory, plan or Plan())
-        try:
-            cluster.start_all()
-            await cluster.until("whole", cluster.whole)
-            await story(cluster)
-            cluster.check()
-        finally:
-            cluster.end()
-        return cluster
-
-    return run_virtually(main(), loop)
+from twinstar.simulation.cluster import Cluster, Member
+from twinstar.simulation.run import Story as Story
+from twinstar.simulation.run import play as play
 
 
 def leader_of(cluster: Cluster) -> Member:

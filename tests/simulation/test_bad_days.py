@@ -17,8 +17,9 @@ from twinstar.model.view import View
 from twinstar.model.wire import Serving
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.client import Client
-from twinstar.simulation.cluster import Cluster, Member, Plan
+from twinstar.simulation.cluster import Cluster, Member
 from twinstar.simulation.memory_store import Faults
+from twinstar.simulation.plan import Plan
 from twinstar.simulation.replication import Sender
 
 SEEDS = range(2)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.simulation.play import leader_of, led_anew, play, standbys_of
 from twinstar.model.register import Durability, Phase
-from twinstar.simulation.cluster import Cluster, Plan
+from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.plan import Plan
 
 Break = Callable[[Cluster, str], Awaitable[None]]
 SEEDS = range(4)

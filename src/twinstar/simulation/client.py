@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import count, pairwise
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from twinstar.model.errors import EngineError
 from twinstar.ports.clock import Clock
 from twinstar.simulation.database import VirtualEngine
 
 _DEADLINE_MS = 500.0
-_numbers = count(1)
 
 
 class Client:
     """Writes numbers one after another to whatever database `choose` gives it. What is not acknowledged by the
     deadline is given up, never cancelled."""
 
-    def __init__(self, clock: Clock, choose: Callable[[], VirtualEngine | None], pause_ms: float) -> None:
-        self._clock, self._choose, self._pause_ms = clock, choose, pause_ms
+    def __init__(
+        self, clock: Clock, choose: Callable[[], VirtualEngine | None], pause_ms: float, numbers: Iterator[int]
+    ) -> None:
+        self._clock, self._choose, self._pause_ms, self._numbers = clock, choose, pause_ms, numbers
         self.acknowledged: list[tuple[float, int]] = []
         """(when, number)"""
 
@@ -30,7 +31,7 @@ class Client:
             await self._clock.sleep_ms(self._pause_ms)
 
     async def _write(self, engine: VirtualEngine) -> None:
-        number = next(_numbers)
+        number = next(self._numbers)
         try:
             async with self._clock.timeout_ms(_DEADLINE_MS):
                 if await engine.commit(number):

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twinstar.agent.agent import Agent
 from twinstar.agent.peers import PeerAddresses
@@ -15,16 +16,18 @@ from twinstar.agent.settings import AgentSettings
 from twinstar.guard.core import Record
 from twinstar.guard.settings import GuardPeer, GuardSettings
 from twinstar.model.address import Address
-from twinstar.model.register import Durability, Register
+from twinstar.model.register import Register
 from twinstar.model.timing import Timings
 from twinstar.model.view import Settings
+from twinstar.simulation.chronicle import Chronicle
 from twinstar.simulation.client import Client
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.freezing import Gate, GatedClock, gated_engine
 from twinstar.simulation.guard import VirtualGuard
-from twinstar.simulation.memory_store import MemoryServer, MemoryStore
+from twinstar.simulation.memory_store import Faults, MemoryServer, MemoryStore
 from twinstar.simulation.network import VirtualNetwork, Wires
+from twinstar.simulation.plan import Plan, StoreKind
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
 from twinstar.simulation.witness import Witness
 from twinstar.store.base import root
@@ -32,6 +35,8 @@ from twinstar.store.base import root
 _SECRET = b"simulated"
 _CLUSTER = "simulated"
 _WATCH_MS = 5.0
+_LATENCY_MS = {StoreKind.EMBEDDED: (0.1, 1.0), StoreKind.ETCD: (0.5, 4.0)}
+"""One way, from and to."""
 
 
 @dataclass(slots=True)
@@ -64,29 +69,18 @@ class Member:
         return [p for p in (self.agent_process, self.guard_process) if p is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What kind of cluster. Durations in milliseconds."""
-
-    size: int = 3
-    durability: Durability = Durability.QUORUM
-    policy: Literal["block", "degrade"] = "block"
-    lease_ms: int = 2_000
-    voter_removal_ms: float = 10_000
-    nofailover: frozenset[str] = frozenset()
-
-
 class Cluster:
     """Everything is decided by `seed`. Must be made inside the virtual loop."""
 
     def __init__(self, loop: VirtualLoop, seed: int, directory: Path, plan: Plan) -> None:
+        self.seed, self.plan = seed, plan
         self.clock = VirtualClock(loop)
+        self.chronicle = Chronicle(self.clock)
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
         self.server = MemoryServer()
         self.witness = Witness(plan.durability)
         self.fleet = Fleet(self.clock, self.randomness, self.wires.passes, self.witness)
-        self.plan = plan
         self._directory = directory
         self.names = tuple(f"n{i}" for i in range(1, plan.size + 1))
         self._addresses = {
@@ -98,6 +92,7 @@ class Cluster:
         }
         self._timings = Timings.preset("fast", {"voter_removal_ms": plan.voter_removal_ms})
         self._decoded: tuple[int, Register | None] = (-1, None)
+        self._numbers = count(1)
         self._background: list[asyncio.Task[Any]] = []
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -136,7 +131,7 @@ class Cluster:
         )
         faults = member.store.faults if member.store else None
         member.store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
-        member.store.faults = faults or member.store.faults
+        member.store.faults = faults or Faults(latency_ms=_LATENCY_MS[self.plan.store])
         engine = gated_engine(member.engine, gate)
         network = VirtualNetwork(self.wires, gate)
         member.agent = Agent(
@@ -146,7 +141,7 @@ class Cluster:
 
     def client(self, choose: Callable[[], VirtualEngine | None] | None = None, pause_ms: float = 10.0) -> Client:
         """A client that writes from now on; to the leader by its own word, unless `choose` says otherwise."""
-        client = Client(self.clock, choose or self._leading_engine, pause_ms)
+        client = Client(self.clock, choose or self._leading_engine, pause_ms, self._numbers)
         self.aside(client.write_for_ever())
         return client
 

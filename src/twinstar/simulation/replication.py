@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ _REPORT_MS = (0.1, 0.8)
 _RETRY_MS = (20, 50)
 _UNHEARD_MS = (200, 1_000)
 """After this a leader ends the connection of a standby that it does not hear any more."""
-_pids = count(5_000)
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +36,8 @@ class Sender:
     open: bool = True
     genuine: bool = True
     """False: somebody who merely calls itself so. It is counted all the same."""
-    pid: int = field(default_factory=lambda: next(_pids))
+    pid: int = 0
+    """Given when it takes its place."""
 
 
 class Senders:
@@ -46,6 +46,7 @@ class Senders:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_place: dict[tuple[str, bool], Sender] = {}
+        self._pids = count(5_000)
 
     def __iter__(self) -> Iterator[Sender]:
         return iter(tuple(self._by_place.values()))
@@ -56,6 +57,7 @@ class Senders:
 
     def take(self, sender: Sender) -> bool:
         """False while another connection holds the member's place."""
+        sender.pid = next(self._pids)
         return self._by_place.setdefault((sender.member, sender.genuine), sender) is sender
 
     def drop(self, sender: Sender) -> None:

@@ -1,0 +1,67 @@
+"""What a seed decides before anything happens: what kind of cluster it is, and how bad its day."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from twinstar.model.register import Durability
+
+MEMBERS = range(2, 8)
+"""How many members a plan may have."""
+
+
+class StoreKind(StrEnum):
+    """Which coordination store is modelled."""
+
+    EMBEDDED = "embedded"
+    ETCD = "etcd"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What kind of cluster. Durations in milliseconds."""
+
+    size: int = 3
+    durability: Durability = Durability.QUORUM
+    policy: Literal["block", "degrade"] = "block"
+    store: StoreKind = StoreKind.EMBEDDED
+    lease_ms: int = 2_000
+    voter_removal_ms: float = 10_000
+    nofailover: frozenset[str] = frozenset()
+    faults: int = 10
+    """How many faults a disaster has."""
+
+    @property
+    def kind(self) -> str:
+        """In short, as in `docs/found.md`: `q3` is three members with `quorum`, `a2d` two with `async` that degrade."""
+        degrades = "d" if self.policy == "degrade" else ""
+        return f"{self.durability[0]}{self.size}{degrades}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What of a plan is not left to the seed. None: the seed decides."""
+
+    members: int | None = None
+    durability: Durability | None = None
+    store: StoreKind | None = None
+
+
+def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
+    """The plan of a seed. A wish changes nothing but what it names."""
+    chance = random.Random(f"plan {seed}")
+    size = chance.choices((3, 5, 2, 4, 7), weights=(10, 4, 3, 2, 1))[0]
+    plan = Plan(
+        size=size,
+        durability=Durability.ASYNC if chance.random() < 0.25 else Durability.QUORUM,
+        policy="degrade" if chance.random() < 0.35 else "block",
+        store=chance.choice(list(StoreKind)),
+        lease_ms=chance.choice((1_000, 2_000, 5_000)),
+        voter_removal_ms=chance.choice((1_500, 10_000)),
+        faults=chance.randint(4, 10),
+    )
+    wished: dict[str, Any] = {"size": wishes.members, "durability": wishes.durability, "store": wishes.store}
+    return replace(plan, **{name: value for name, value in wished.items() if value is not None})
