@@ -1,4 +1,4 @@
-"""Commands that show what is promised: drill and demo."""
+"""Commands that show what is promised: drill, demo and simulate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Adds these commands."""
     app.command()(drill)
     app.command()(demo)
+    app.command()(simulate)
 
 
 def drill(
@@ -75,3 +76,33 @@ def demo(
     from twinstar.cli.demo import run_demo
 
     run_demo(bin_dir, as_json=as_json)
+
+
+def simulate(
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many; else 1000, or as many as --minutes allow.")
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="They are counted from this one.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Play this one alone, and tell its story.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no seed after this time.")] = None,
+    members: Annotated[int | None, typer.Option(min=2, max=7, help="How many; else the seed decides.")] = None,
+    durability: Annotated[str, typer.Option(help="quorum, async, or all: the seed decides.")] = "all",
+    store: Annotated[str, typer.Option(help="embedded, etcd, or all: the seed decides.")] = "all",
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; else one for each processor.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file ('-': print).")
+    ] = None,
+) -> None:
+    """Play invented disasters on virtual time, with the very code that agents and guards run.
+
+    Each seed decides one cluster and its bad day; the same seed gives the same story. Exit status 1 when an
+    acknowledged write was lost, another invariant was broken, or a cluster did not serve again.
+    """
+    from twinstar.cli.run_simulation import Order, replay, simulate_many
+
+    order = Order.of(members, durability, store)
+    if seed is not None:
+        replay(seed, order, json_file)
+    else:
+        count = seeds if seeds is not None or minutes is not None else 1000
+        simulate_many(first_seed, count, minutes, jobs, order, json_file)

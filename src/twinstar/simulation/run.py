@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,16 +29,16 @@ class Outcome:
     plan: Plan
     breach: str | None
     """What was broken, and the state then; None when all is well."""
-    sometimes: Counter[str]
+    sometimes: Counter[str] = field(default_factory=Counter)
     """How often each interesting state was reached."""
-    faults: Counter[str]
+    faults: Counter[str] = field(default_factory=Counter)
     """How often each fault was done."""
-    virtual_ms: float
-    failovers: int
+    virtual_ms: float = 0.0
+    failovers: int = 0
     """How often another member than before was named leader."""
-    log: tuple[str, ...]
+    log: tuple[str, ...] = ()
     """The story: what was done, and what came of it."""
-    digest: str
+    digest: str = ""
     """Of the whole history; equal for equal histories."""
 
     @property
