@@ -31,6 +31,7 @@ from twinstar.cli.leftovers import leftovers
 from twinstar.cli.local_cluster import LocalCluster
 from twinstar.cli.local_files import LocalFiles
 from twinstar.cli.make_cluster import Wishes, load_prepared, make_cluster
+from twinstar.cli.namespaces import Network
 from twinstar.config.derive import addresses, node, tls_of
 from twinstar.config.local import data_home
 from twinstar.config.tls import Purpose, ssl_context
@@ -56,11 +57,17 @@ Status = dict[str, Any]
 class RealCluster:
     """One cluster in `folder`. `change` edits its configuration before the first start."""
 
-    def __init__(self, folder: Path, wishes: Wishes | None = None, change: Change | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wishes: Wishes | None = None,
+        change: Change | None = None,
+        network: Network | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.base = data_home(f"test-{token_hex(4)}")
-        self.file = make_cluster(folder, wishes or Wishes(), base=self.base)
+        self.file = make_cluster(folder, wishes or Wishes(), base=self.base, network=network)
         self.files = LocalFiles(self.file)
         self.edit(change or (lambda _: None))
         self._life = contextlib.ExitStack()
@@ -320,8 +327,14 @@ def describe(status: Status) -> str:
 class Shared:
     """A cluster for many tests: healed before each one, made anew when that fails."""
 
-    def __init__(self, folder: Path, wishes: Wishes | None = None, change: Change | None = None) -> None:
-        self._folder, self._wishes, self._change = folder, wishes, change
+    def __init__(
+        self,
+        folder: Path,
+        wishes: Wishes | None = None,
+        change: Change | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self._folder, self._wishes, self._change, self._network = folder, wishes, change, network
         self._number = itertools.count()
         self._cluster: RealCluster | None = None
 
@@ -332,7 +345,8 @@ class Shared:
             except (AssertionError, EnvironmentTrouble):
                 self.close()
         if self._cluster is None:
-            self._cluster = RealCluster(self._folder / str(next(self._number)), self._wishes, self._change)
+            folder = self._folder / str(next(self._number))
+            self._cluster = RealCluster(folder, self._wishes, self._change, self._network)
             self._cluster.up()
         return self._cluster
 

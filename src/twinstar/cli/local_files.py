@@ -90,6 +90,11 @@ class LocalFiles:
         """There when `up` was asked to run etcd itself."""
         return self.folder / "etcd"
 
+    @property
+    def network(self) -> Path:
+        """There when each node has a network namespace of its own (`namespaces.Network`)."""
+        return self.folder / "network.json"
+
     def read_state(self) -> State | None:
         """What runs here, as far as anybody wrote it down. Raises EnvironmentTrouble for a file that is not ours."""
         try:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinstar.cli.local_files import CONFIG_NAME, LocalFiles
-from twinstar.cli.programs import PEERS
+from twinstar.cli.namespaces import Network
+from twinstar.cli.programs import ETCD, PEERS
 from twinstar.config.dsn import write_passfile
 from twinstar.config.load import load
 from twinstar.config.local import data_home, local_config
@@ -23,7 +24,6 @@ from twinstar.model.errors import EnvironmentTrouble, TwinstarError, UsageError
 from twinstar.ports.free_ports import find_free_ports
 
 _HOST = "127.0.0.1"
-_ETCD_MEMBERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,16 @@ class Wishes:
     lease_ms: int | None = None
 
 
-def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None) -> Path:
-    """Writes `twinstar.yaml` into `folder` and returns its path; data goes below `base`. Raises UsageError."""
+def hosts_of(wishes: Wishes) -> tuple[str, ...]:
+    """Whoever needs an address in a network of the cluster's own (`network`)."""
+    return (*(f"n{number + 1}" for number in range(wishes.nodes)), *ETCD, "router")
+
+
+def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None, network: Network | None = None) -> Path:
+    """Writes `twinstar.yaml` into `folder` and returns its path; data goes below `base`. Raises UsageError.
+
+    `network`: each node, the router and each etcd are at a host of their own in it (`hosts_of`).
+    """
     file = folder / CONFIG_NAME
     if file.exists():
         raise UsageError(
@@ -50,7 +58,9 @@ def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None) -> Path
         )
     if wishes.nodes < 1:
         raise UsageError(f"A cluster of {wishes.nodes} nodes serves nobody: choose --nodes 3.")
-    endpoints = _own_etcd(LocalFiles(file)) if wishes.store == "etcd" else ()
+    if network is not None:
+        network.write(LocalFiles(file).network)
+    endpoints = _own_etcd(LocalFiles(file), network) if wishes.store == "etcd" else ()
     made = local_config(
         find_ports=find_free_ports,
         file=file,
@@ -64,6 +74,8 @@ def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None) -> Path
         directory=base or _base_for(folder),
         bin_dir=wishes.bin_dir,
         lease_ms=wishes.lease_ms,
+        hosts={host: network.address(host) for host in network.hosts} if network else None,
+        insecure=network is not None,  # No packet leaves the machine.
     )
     file.write_text(made.text, encoding="utf-8")
     return file
@@ -89,7 +101,7 @@ def prepare(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def throw_away(wishes: Wishes, purpose: str) -> Iterator[Path]:
+def throw_away(wishes: Wishes, purpose: str, network: Network | None = None) -> Iterator[Path]:
     """A new cluster's configuration in a folder of its own, removed with everything in it at the end.
 
     When something went wrong the logs stay, and their place is said on standard error.
@@ -102,7 +114,7 @@ def throw_away(wishes: Wishes, purpose: str) -> Iterator[Path]:
             f"{folder} cannot be made ({trouble.strerror}): set XDG_DATA_HOME to a folder that you may write to."
         ) from None
     try:
-        yield make_cluster(folder, wishes, base=folder)
+        yield make_cluster(folder, wishes, base=folder, network=network)
     except TwinstarError:
         _keep_logs(folder)
         raise
@@ -135,13 +147,14 @@ def _base_for(folder: Path) -> Path:
     return data_home(f"{word}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}")
 
 
-def _own_etcd(files: LocalFiles) -> tuple[str, ...]:
+def _own_etcd(files: LocalFiles, network: Network | None) -> tuple[str, ...]:
     """Reserves ports for three etcd processes of this cluster; returns their endpoints. Raises EnvironmentTrouble."""
     if shutil.which("etcd") is None:
         raise EnvironmentTrouble(
             "etcd is not installed: install it (on Debian `apt-get install etcd-server`), or choose --store embedded."
         )
-    urls = [f"http://{_HOST}:{port}" for port in find_free_ports(_HOST, 2 * _ETCD_MEMBERS)]
+    hosts = 2 * [network.address(member) if network else _HOST for member in ETCD]
+    urls = [f"http://{host}:{port}" for host, port in zip(hosts, find_free_ports(_HOST, len(hosts)), strict=True)]
     files.etcd.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (files.etcd / PEERS).write_text("\n".join(urls[_ETCD_MEMBERS:]))
-    return tuple(urls[:_ETCD_MEMBERS])
+    (files.etcd / PEERS).write_text("\n".join(urls[len(ETCD) :]))
+    return tuple(urls[: len(ETCD)])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinstar.cli.local_files import LocalFiles
+from twinstar.cli.namespaces import Network
 from twinstar.config.derive import guard_settings
 from twinstar.config.schema import Config
 
 PEERS = "peers"
+ETCD = ("etcd1", "etcd2", "etcd3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +32,28 @@ def store_programs(config: Config, files: LocalFiles) -> list[Program]:
         argv = _module("twinstar.store.embedded", "--socket", str(store.socket), "--file", str(store.file))
         return [Program("store", "store", "", argv)]
     if config.store.etcd is not None and files.etcd.is_dir():
-        return etcd_programs(config.store.etcd.endpoints, files.etcd)
+        return _placed(files, etcd_programs(config.store.etcd.endpoints, files.etcd))
     return []
 
 
 def etcd_programs(endpoints: tuple[str, ...], folder: Path) -> list[Program]:
     """One etcd per endpoint; the addresses among themselves are in the folder's `PEERS` file, one a line."""
     peers = (folder / PEERS).read_text().split()
-    cluster = ",".join(f"etcd{i}={peer}" for i, peer in enumerate(peers, 1))
+    cluster = ",".join(f"{name}={peer}" for name, peer in zip(ETCD, peers, strict=True))
     return [
         Program(
-            f"etcd{i}",
+            name,
             "store",
             "",
             (
-                *("etcd", "--name", f"etcd{i}", "--data-dir", str(folder / f"etcd{i}")),
+                *("etcd", "--name", name, "--data-dir", str(folder / name)),
                 *("--listen-client-urls", endpoint, "--advertise-client-urls", endpoint),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--initial-cluster", cluster, "--initial-cluster-state", "new"),
                 *("--heartbeat-interval", "100", "--election-timeout", "1000", "--log-level", "warn"),
             ),
         )
-        for i, (endpoint, peer) in enumerate(zip(endpoints, peers, strict=True), 1)
+        for name, endpoint, peer in zip(ETCD, endpoints, peers, strict=True)
     ]
 
 
@@ -60,18 +62,26 @@ def node_programs(config: Config, files: LocalFiles, node: str) -> list[Program]
     settings = files.settings / f"guard-{node}.json"
     settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.write_text(guard_settings(config, node))
-    return [
+    agent = _module("twinstar.agent", "--config", str(files.config), "--node", node)
+    programs = [
         Program(f"{node} guard", "guard", node, _module("twinstar.guard", str(settings))),
-        Program(
-            f"{node} agent", "agent", node, _module("twinstar.agent", "--config", str(files.config), "--node", node)
-        ),
+        Program(f"{node} agent", "agent", node, agent),
     ]
+    return _placed(files, programs)
 
 
 def router_programs(config: Config, files: LocalFiles) -> list[Program]:
     if config.router is None:
         return []
-    return [Program("router", "router", "", _module("twinstar.router", "--config", str(files.config)))]
+    return _placed(files, [Program("router", "router", "", _module("twinstar.router", "--config", str(files.config)))])
+
+
+def _placed(files: LocalFiles, programs: list[Program]) -> list[Program]:
+    """Each at its host, when this cluster has a network of its own."""
+    network = Network.read(files.network)
+    if network is None:
+        return programs
+    return [replace(each, argv=(*network.enter(each.node or each.name), *each.argv)) for each in programs]
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:

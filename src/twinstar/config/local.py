@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def local_config(
     preset: str = "fast",
     policy: str | None = None,
     host: str = "127.0.0.1",
+    hosts: Mapping[str, str] | None = None,
     directory: Path | None = None,
     secrets: Path | None = None,
     bin_dir: Path | None = None,
@@ -60,11 +61,14 @@ def local_config(
 ) -> LocalCluster:
     """The commented configuration of a cluster on `host` (an IPv4 or IPv6 loopback), to be written to `file`.
 
+    `hosts`: where nodes and ``router`` are that have another address of this machine; ports are looked for on `host`.
     Raises UsageError for what `load` would refuse, two nodes without a `policy` among it.
     """
     base = directory or data_home(cluster)
     ports = find_ports(host, nodes * _PER_NODE + _ROUTER)
-    members = tuple(_node(index, host, ports, base) for index in range(nodes))
+    at = hosts or {}
+    names = [f"n{index + 1}" for index in range(nodes)]
+    members = tuple(_node(name, at.get(name, host), ports[i * _PER_NODE :], base) for i, name in enumerate(names))
     write_port, read_port, notice_port = ports[nodes * _PER_NODE :]
     plan = Plan(
         cluster=cluster,
@@ -76,7 +80,7 @@ def local_config(
         secrets=secrets or base / "secrets",
         store=_store(store, etcd_endpoints, base),
         nodes=members,
-        router_bind=(host,),
+        router_bind=(at.get("router", host),),
         router_ports=(write_port, read_port, notice_port),
         bin_dir=bin_dir,
         insecure=insecure,
@@ -85,10 +89,8 @@ def local_config(
     return LocalCluster(text, parse(text, file))
 
 
-def _node(index: int, host: str, ports: list[int], base: Path) -> NodeText:
-    own = ports[index * _PER_NODE : (index + 1) * _PER_NODE]
-    name = f"n{index + 1}"
-    return NodeText(name, host, (own[0], own[1], own[2], own[3]), base / name)
+def _node(name: str, host: str, ports: list[int], base: Path) -> NodeText:
+    return NodeText(name, host, (ports[0], ports[1], ports[2], ports[3]), base / name)
 
 
 def _store(kind: str, endpoints: tuple[str, ...], base: Path) -> StoreText:

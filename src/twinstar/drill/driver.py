@@ -37,10 +37,13 @@ class Counters:
 class Workload:
     """A running workload. Use as a context manager; the process ends with it, or with this process."""
 
-    def __init__(self, dsn: str, run: str, clients: int, pause_ms: float, deadline_ms: float) -> None:
+    def __init__(
+        self, dsn: str, run: str, clients: int, pause_ms: float, deadline_ms: float, retry_ms: float = 5.0
+    ) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="twinstar-workload-")
         self._file = Path(self._scratch.name) / "attempts.json"
-        self._job = Job(dsn, run, str(self._file), clients, pause_ms, deadline_ms)
+        self.run = run
+        self._job = Job(dsn, run, str(self._file), clients, pause_ms, deadline_ms, retry_ms)
         self._counters = Counters()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None

@@ -51,6 +51,8 @@ class Job:
     """Between an acknowledgement and the next statement."""
     deadline_ms: float = 3_000.0
     """For one statement, and for one connect."""
+    retry_ms: float = 5.0
+    """After a failure: at least so long, at most twice as long."""
 
 
 def boot_ms() -> float:
@@ -90,7 +92,7 @@ class Client:
                 served = self._connected() and self._write()
             except StoppedError:
                 break
-            time.sleep(self._job.pause_ms / 1000 if served else random.uniform(0.005, 0.010))
+            time.sleep((self._job.pause_ms if served else random.uniform(1, 2) * self._job.retry_ms) / 1000)
         self._drop()
 
     def _connected(self) -> bool:
