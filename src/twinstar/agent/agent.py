@@ -41,7 +41,7 @@ from twinstar.store.base import Store
 log = logging.getLogger(__name__)
 
 _SOON_MS = 10
-_REST_HEARTBEATS = 1.5
+_REST_HEARTBEATS = 2.2
 """How many heartbeats the loop may rest while all peers are heard. What they say waits in the socket meanwhile: a
 wake-up for each would cost more than everything else an agent at rest does."""
 _TELL_HEARTBEATS = 2.5

@@ -104,8 +104,7 @@ class Server:
 
     def run(self) -> str | None:
         """``pid:start time`` of the main process, None when it is gone."""
-        pid = self.postmaster()
-        return self.processes.run_id(pid) if pid is not None else None
+        return self._run if self.postmaster() is not None else None
 
     def children(self) -> tuple[ProcessInfo, ...]:
         """The main process's children: title ``postgres: walreceiver …`` and so on. Nothing when it is gone."""

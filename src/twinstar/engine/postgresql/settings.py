@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from twinstar.model.address import Address
@@ -21,7 +22,7 @@ MAINTENANCE_DATABASE = "postgres"
 _LONGEST_SOCKET_PATH = 107
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Paths:
     """The layout below a node's directory. What is configuration lies outside the data directory, so that neither
     a base backup nor a rewind carries one member's settings to another.
@@ -29,47 +30,47 @@ class Paths:
 
     root: Path
 
-    @property
+    @cached_property
     def data(self) -> Path:
         return self.root / "data"
 
-    @property
+    @cached_property
     def conf(self) -> Path:
         return self.root / "conf"
 
-    @property
+    @cached_property
     def run(self) -> Path:
         """Unix sockets."""
         return self.root / "run"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         return self.root / "log"
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """The agent's own."""
         return self.root / "state"
 
-    @property
+    @cached_property
     def forks(self) -> Path:
         """What was saved of copies that were rewound or replaced."""
         return self.root / "forks"
 
-    @property
+    @cached_property
     def main_conf(self) -> Path:
         return self.conf / "postgresql.conf"
 
-    @property
+    @cached_property
     def own_conf(self) -> Path:
         """Settings that change while the server runs; read last."""
         return self.conf / "twinstar.conf"
 
-    @property
+    @cached_property
     def passfile(self) -> Path:
         return self.conf / "passfile"
 
-    @property
+    @cached_property
     def server_log(self) -> Path:
         return self.log / "postgresql.log"
 
@@ -81,7 +82,7 @@ class TlsFiles:
     authority: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     cluster: str
     member: str
@@ -120,7 +121,7 @@ class Settings:
                 f"{_LONGEST_SOCKET_PATH} characters): choose a shorter directory."
             )
 
-    @property
+    @cached_property
     def paths(self) -> Paths:
         return Paths(self.directory)
 
