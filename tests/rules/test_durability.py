@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from twinstar.rules import durability
 from twinstar.rules.durability import (
     Quorum,
     Step,
@@ -98,6 +99,41 @@ def test_every_state_has_a_way_to_what_fits_the_living(voters: str) -> None:
             reached = {s.where: s.to for s in steps}
             assert reached.get(Where.ENGINE, start[0]) == goal, (start, goal)
             assert reached.get(Where.REGISTER, start[1]) == goal, (start, goal)
+
+
+def shortest(engine: Quorum, register: Quorum, goal: Quorum, flushed: frozenset[str]) -> int | None:
+    """The length of the shortest legal way on which somebody besides the leader could lead, through any settings."""
+    every = list(quorums("bcd"))
+    reached, at, steps = {(engine, register)}, {(engine, register)}, 0
+    while at:
+        if (goal, goal) in at:
+            return steps
+        at = {(to, r) for _, r in at for to in every if may_enforce(to, r)} | {
+            (e, to) for e, _ in at for to in every if to.required and may_register(e, to, flushed)
+        }
+        at -= reached
+        reached |= at
+        steps += 1
+    return None
+
+
+@given(st.data())
+def test_no_way_is_longer_than_it_must_be(data: st.DataObject) -> None:
+    """Though voters that are alike stay together."""
+    every = [q for q in quorums("bcd") if q.required]
+    enforced, known, goal = (data.draw(st.sampled_from(every)) for _ in range(3))
+    flushed = data.draw(st.frozensets(st.sampled_from("bcd")))
+    assume(compatible(enforced, known))
+    least = shortest(enforced, known, goal, flushed)
+    assume(least is not None)
+    assert len(way(enforced, known, goal, "".join(flushed))) == least
+
+
+def test_seven_members_are_searched_in_a_moment() -> None:
+    """It is decided in the loop that must not stand still."""
+    six, four = of(3, "bcdefg"), of(3, "defg")
+    assert len(list(durability._candidates(six, six, four, four.voters))) < 20
+    assert next_step(six, six, four, four.voters) == Step(Where.ENGINE, four)
 
 
 @given(st.data())

@@ -102,14 +102,14 @@ def _search(
     engine: Quorum, register: Quorum, goal: Quorum, flushed: frozenset[str], allowed: Callable[[Quorum], bool]
 ) -> Step | None:
     start = (engine, register)
-    everyone = engine.voters | register.voters | goal.voters
+    candidates = tuple(_candidates(engine, register, goal, flushed))
     first: dict[tuple[Quorum, Quorum], Step | None] = {start: None}
     queue = deque([start])
     while queue:
         state = queue.popleft()
         if state == (goal, goal):
             return first[state]
-        for step, reached in _steps(*state, everyone, flushed):
+        for step, reached in _steps(*state, candidates, flushed):
             if reached not in first and allowed(reached[1]):
                 first[reached] = first[state] or step
                 queue.append(reached)
@@ -117,17 +117,25 @@ def _search(
 
 
 def _steps(
-    engine: Quorum, register: Quorum, everyone: frozenset[str], flushed: frozenset[str]
+    engine: Quorum, register: Quorum, candidates: tuple[Quorum, ...], flushed: frozenset[str]
 ) -> Iterator[tuple[Step, tuple[Quorum, Quorum]]]:
-    for quorum in _quorums(everyone):
+    for quorum in candidates:
         if quorum != engine and may_enforce(quorum, register):
             yield Step(Where.ENGINE, quorum), (quorum, register)
         if quorum != register and may_register(engine, quorum, flushed):
             yield Step(Where.REGISTER, quorum), (engine, quorum)
 
 
-def _quorums(everyone: frozenset[str]) -> Iterator[Quorum]:
-    for size in range(len(everyone) + 1):
-        for voters in combinations(sorted(everyone), size):
-            for required in range(min(1, size), size + 1):
-                yield Quorum(frozenset(voters), required)
+def _candidates(engine: Quorum, register: Quorum, goal: Quorum, flushed: frozenset[str]) -> Iterator[Quorum]:
+    """The settings that a way may lead through. Voters that are alike to all four stay together: no shortest way is
+    longer for it, and seven members are searched in a moment instead of seconds.
+    """
+    alike: dict[tuple[bool, ...], set[str]] = {}
+    known = (engine.voters, register.voters, goal.voters, flushed)
+    for voter in sorted(engine.voters | register.voters | goal.voters):
+        alike.setdefault(tuple(voter in each for each in known), set()).add(voter)
+    for count in range(len(alike) + 1):
+        for groups in combinations(alike.values(), count):
+            voters = frozenset[str]().union(*groups)
+            for required in range(min(1, len(voters)), len(voters) + 1):
+                yield Quorum(voters, required)
