@@ -57,3 +57,24 @@ def test_a_leader_cut_off_from_the_clients_stays(quorum: Lab) -> None:
         quorum.pause(4)
         clients.served("a client beside the leader is served", before.leader)
     assert quorum.cluster.whole().epoch == before.epoch
+
+
+def test_a_leader_that_nobody_hears_is_replaced(quorum: Lab) -> None:
+    """It hears the others all the time, their suspicion too."""
+    before = quorum.cluster.whole()
+    with quorum.clients() as clients:
+        quorum.mute(before.leader)
+        clients.served("another one leads")
+        quorum.pause(1)
+    assert clients.outage_ms() <= quorum.bound_ms
+    assert quorum.leaders_since(before) == [quorum.cluster.whole().leader] != [before.leader]
+
+
+def test_a_leader_that_hears_nobody_is_replaced(quorum: Lab) -> None:
+    before = quorum.cluster.whole()
+    with quorum.clients() as clients:
+        quorum.deafen(before.leader)
+        clients.served("another one leads")
+        quorum.pause(1)
+    assert clients.outage_ms() <= quorum.bound_ms
+    assert quorum.leaders_since(before) == [quorum.cluster.whole().leader] != [before.leader]

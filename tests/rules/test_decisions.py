@@ -182,6 +182,20 @@ def test_a_leader_that_does_not_lead_is_accused_after_a_while() -> None:
     assert decide(view("n2", peers={"n1": idle, "n3": ACCUSES})).change is None
 
 
+def test_a_leader_that_says_it_hears_nobody_is_accused_after_a_while() -> None:
+    """What it is sent does not arrive: nobody can confirm anything to it, and it is heard all the time."""
+    deaf = replace(LEADING, unheard=frozenset({"n2", "n3"}), deaf_ms=SETTINGS.election_timeout_ms + 1)
+    assert change_of(decide(view("n2", peers={"n1": deaf, "n3": ACCUSES}))).reason == Reason.DEAF
+    for peers in (
+        {"n1": replace(deaf, deaf_ms=SETTINGS.election_timeout_ms - 1), "n3": ACCUSES},
+        {"n1": replace(deaf, unheard=frozenset({"n2"})), "n3": ACCUSES},
+        {"n1": deaf, "n3": replace(ACCUSES, heard=False)},
+    ):
+        assert decide(view("n2", peers=peers)).change is None
+    leased = view("n2", register=LEASED, peers={"n1": deaf, "n3": ACCUSES}, register_age_ms=0)
+    assert decide(leased).change is None, "in async nobody has to confirm"
+
+
 @pytest.mark.parametrize(
     ("word", "moves"),
     [

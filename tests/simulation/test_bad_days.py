@@ -157,6 +157,27 @@ def test_who_has_never_heard_the_leader_does_not_accuse_it_at_once(tmp_path: Pat
     play(tmp_path, story, seed)
 
 
+@seeds
+def test_links_around_the_leader_that_pass_one_way(tmp_path: Path, seed: int) -> None:
+    """Whom nobody hears, and who hears nobody, is replaced, once; the new leader is left alone."""
+
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        for strike in (cluster.mute, cluster.deafen):
+            leader, epoch = leader_of(cluster), cluster.register.epoch
+            strike(leader.name)
+            new = await led_anew(cluster, epoch)
+            assert new is not leader
+            await serves_on(cluster, client)
+            await cluster.clock.sleep_ms(10_000)
+            cluster.heal()
+            await cluster.clock.sleep_ms(10_000)
+            assert leader_of(cluster) is new
+            await serves_on(cluster, client)
+
+    play(tmp_path, story, seed)
+
+
 # -- several faults ----------------------------------------------------------------------------------------------------
 
 

@@ -346,7 +346,8 @@ class Agent:
         ):
             self._told = told
             self.peers.tell_guard(told)
-        said = (self.plan.state, self.plan.note, self.lane.trouble, self.body.opened)
+        unheard = frozenset(m for m, peer in view.peers.items() if peer.silent)
+        said = (self.plan.state, self.plan.note, self.lane.trouble, self.body.opened, unheard)
         if said != self._said:
             self._said = said
             self._paces.at_once("gossip")

@@ -78,6 +78,7 @@ class _Known:
     answer_at_ms: float = -1e12
     gossip: Gossip | None = None
     gossip_at_ms: float = -1e12
+    deaf_since_ms: float = math.inf
     probes: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -183,6 +184,8 @@ class Peers:
                 agent_age_ms=heartbeat.agent_age_ms + (now - known.heartbeat_at_ms) if heartbeat else 1e12,
                 not_leading_ms=self._not_leading_ms(known, now),
                 hears_me=alive is not None and self._me in alive.hears,
+                unheard=frozenset(gossip.extra.get("unheard", ())) if gossip else frozenset(),
+                deaf_ms=max(0.0, now - max(known.deaf_since_ms, self._epoch_at_ms)) if gossip else 0.0,
                 suspects=relevant.suspects if relevant else False,
                 can_seal=relevant.can_seal if relevant else False,
                 has_data=known.gossip.extra.get("has_data") if known.gossip else None,
@@ -323,6 +326,8 @@ class Peers:
             case Gossip():
                 for member in message.extra.get("heard", ()):
                     self._heard_once(member)
+                deaf = self._me in message.extra.get("unheard", ())
+                known.deaf_since_ms = min(known.deaf_since_ms, now) if deaf else math.inf
                 news = known.gossip is None or known.gossip.extra != message.extra
                 known.gossip, known.gossip_at_ms = message, now
                 if news:

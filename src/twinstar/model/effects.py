@@ -17,6 +17,7 @@ class Reason(StrEnum):
     DATABASE_DEAD = "database-dead"
     SUSPECTED = "suspected"
     NOT_LEADING = "not-leading"
+    DEAF = "hears-nobody"
     OPERATOR = "operator"
     FORCED = "operator-accepts-loss"
     UNFINISHED = "election-unfinished"

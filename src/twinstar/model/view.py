@@ -54,6 +54,10 @@ class Peer:
     """For how long it has been named and heard without a running database that leads the register's epoch."""
     hears_me: bool = False
     """It answered a probe sent after the register last changed, and said that it hears this member."""
+    unheard: frozenset[str] = frozenset()
+    """By its gossip: the members that are silent to it."""
+    deaf_ms: float = 0
+    """For how long it has been saying that this member is silent to it."""
     suspects: bool = False
     """Its fresh answer about the leader of this epoch."""
     can_seal: bool = False

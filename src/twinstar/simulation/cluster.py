@@ -223,6 +223,16 @@ class Cluster:
         a, b = self.members[one].host, self.members[other].host
         self.wires.cut |= {(a, b), (b, a)}
 
+    def deafen(self, name: str) -> None:
+        """Nothing reaches the node; what it sends arrives."""
+        host = self.members[name].host
+        self.wires.cut |= {(other.host, host) for other in self.members.values() if other.host != host}
+
+    def mute(self, name: str) -> None:
+        """Nothing that the node sends arrives; everything reaches it."""
+        host = self.members[name].host
+        self.wires.cut |= {(host, other.host) for other in self.members.values() if other.host != host}
+
     def heal(self) -> None:
         """Every network is whole, every store answers, every process goes on."""
         self.wires.cut.clear()

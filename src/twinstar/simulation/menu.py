@@ -104,6 +104,10 @@ async def _cut(scene: Scene, name: str) -> None:
     scene.cluster.cut(name, scene.chance.choice([n for n in scene.cluster.names if n != name]))
 
 
+async def _one_way(scene: Scene, name: str) -> None:
+    scene.chance.choice((scene.cluster.deafen, scene.cluster.mute))(name)
+
+
 async def _heal(scene: Scene, _: str) -> None:
     scene.cluster.heal()
 
@@ -176,6 +180,7 @@ MENU = (
     Fault("thaw", _thaw),
     Fault("isolate", _isolate),
     Fault("cut", _cut),
+    Fault("one way", _one_way),
     Fault("heal", _heal, weight=2),
     Fault("stop store", _stop_store),
     Fault("start store", _start_store),

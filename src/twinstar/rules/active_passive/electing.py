@@ -9,7 +9,7 @@ from twinstar.model.view import View
 from twinstar.rules.active_passive.local import author, bound, candidacy, revive, state_of
 from twinstar.rules.election import admissible, choose
 
-_FALSE_ALARMS = frozenset({Reason.SUSPECTED.value, Reason.NOT_LEADING.value, Reason.UNFINISHED.value})
+_FALSE_ALARMS = frozenset({r.value for r in (Reason.SUSPECTED, Reason.NOT_LEADING, Reason.DEAF, Reason.UNFINISHED)})
 _REVIVE_DELAY_MS = 400
 """The last leader's database is started again only this long after the candidacy, unless it is needed earlier."""
 

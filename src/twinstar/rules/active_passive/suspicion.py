@@ -8,7 +8,7 @@ vote: nothing can be acknowledged any more. (`docs/protocol.md`, "How leadership
 from __future__ import annotations
 
 from twinstar.model.effects import ChangeRegister, Reason
-from twinstar.model.register import Register
+from twinstar.model.register import Durability, Register
 from twinstar.model.view import Peer, View
 from twinstar.model.wire import EngineWord
 from twinstar.rules.active_passive.local import can_seal, candidacy
@@ -26,7 +26,7 @@ def suspects(view: View, leader: Peer) -> Reason | None:
         return Reason.SUSPECTED
     if leader.heard and leader.not_leading_ms > view.settings.election_timeout_ms and not _hands_over(view):
         return Reason.NOT_LEADING
-    return None
+    return Reason.DEAF if _is_deaf(view, leader) else None
 
 
 def case_against(view: View, register: Register) -> ChangeRegister | None:
@@ -56,6 +56,19 @@ def _declared_dead(view: View, register: Register, leader: Peer) -> bool:
         return False
     agent_gets_on = leader.agent_age_ms <= 5 * view.settings.heartbeat_ms
     return not agent_gets_on or leader.not_leading_ms >= _WORD_DELAY_MS
+
+
+def _is_deaf(view: View, leader: Peer) -> bool:
+    """Whether the leader is heard and says itself that it hears fewer voters than must confirm, this member not being
+    one of them: a link that passes one way. Only where another leader would find enough that hear it.
+    """
+    register = view.register
+    if register is None or register.durability is not Durability.QUORUM or not leader.heard:
+        return False
+    others = [m for m in register.voters if m != view.me and view.peer(m).heard]
+    return leader.deaf_ms > view.settings.election_timeout_ms and len(
+        register.voters - leader.unheard
+    ) < register.required <= len(others)
 
 
 def _hands_over(view: View) -> bool:
