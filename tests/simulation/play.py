@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from twinstar.simulation.cluster import Cluster, Member
+from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.member import Member
 from twinstar.simulation.run import Story as Story
 from twinstar.simulation.run import play as play
 

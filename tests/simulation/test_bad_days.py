@@ -17,7 +17,8 @@ from twinstar.model.view import View
 from twinstar.model.wire import Serving
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.client import Client
-from twinstar.simulation.cluster import Cluster, Member
+from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.member import Member
 from twinstar.simulation.memory_store import Faults
 from twinstar.simulation.plan import Plan
 from twinstar.simulation.replication import Sender
@@ -41,8 +42,7 @@ async def serves_on(cluster: Cluster, client: Client, within_ms: float = 30_000)
 
 
 async def by_hand(member: Member, ask: Callable[[View], ChangeRegister]) -> bool:
-    assert member.agent is not None
-    return await member.agent.change_by_hand(ask) is not None
+    return await member.by_hand(ask) is not None
 
 
 # -- false alarms ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,20 @@ from typing import Any
 from twinstar.agent.agent import Agent
 from twinstar.agent.peers import PeerAddresses
 from twinstar.agent.settings import AgentSettings
-from twinstar.guard.core import Record
 from twinstar.guard.settings import GuardPeer, GuardSettings
 from twinstar.model.address import Address
 from twinstar.model.register import Register
 from twinstar.model.timing import Timings
 from twinstar.model.view import Settings
+from twinstar.simulation.breaking import Breakable
 from twinstar.simulation.chronicle import Chronicle
 from twinstar.simulation.client import Client
+from twinstar.simulation.clocks import MachineClock, switched_on
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.fleet import Fleet
-from twinstar.simulation.freezing import Gate, GatedClock, gated_engine
+from twinstar.simulation.freezing import Gate, outside
 from twinstar.simulation.guard import VirtualGuard
+from twinstar.simulation.member import Member, Process
 from twinstar.simulation.memory_store import Faults, MemoryServer, MemoryStore
 from twinstar.simulation.network import VirtualNetwork, Wires
 from twinstar.simulation.plan import Plan, StoreKind
@@ -39,40 +40,11 @@ _LATENCY_MS = {StoreKind.EMBEDDED: (0.1, 1.0), StoreKind.ETCD: (0.5, 4.0)}
 """One way, from and to."""
 
 
-@dataclass(slots=True)
-class Process:
-    """One of our processes on a node."""
-
-    task: asyncio.Task[None]
-    gate: Gate
-
-    async def kill(self) -> None:
-        self.gate.abandon()
-        self.task.cancel()
-        await asyncio.wait({self.task})
-
-
-@dataclass(slots=True)
-class Member:
-    name: str
-    host: str
-    engine: VirtualEngine
-    agent: Agent | None = None
-    guard: VirtualGuard | None = None
-    store: MemoryStore | None = None
-    agent_process: Process | None = None
-    guard_process: Process | None = None
-    record: Record = field(default_factory=Record)
-
-    @property
-    def processes(self) -> list[Process]:
-        return [p for p in (self.agent_process, self.guard_process) if p is not None]
-
-
-class Cluster:
+class Cluster(Breakable):
     """Everything is decided by `seed`. Must be made inside the virtual loop."""
 
     def __init__(self, loop: VirtualLoop, seed: int, directory: Path, plan: Plan) -> None:
+        super().__init__()
         self.seed, self.plan = seed, plan
         self.clock = VirtualClock(loop)
         self.chronicle = Chronicle(self.clock)
@@ -81,14 +53,15 @@ class Cluster:
         self.server = MemoryServer()
         self.witness = Witness(plan.durability)
         self.fleet = Fleet(self.clock, self.randomness, self.wires.passes, self.witness)
-        self._directory = directory
+        self.directory = directory
         self.names = tuple(f"n{i}" for i in range(1, plan.size + 1))
         self._addresses = {
             m: PeerAddresses(Address(f"10.0.0.{i}", 1), Address(f"10.0.0.{i}", 2), Address(f"10.0.0.{i}", 5432))
             for i, m in enumerate(self.names, 1)
         }
         self.members = {
-            m: Member(m, a.database.host, VirtualEngine(m, a.database, self.fleet)) for m, a in self._addresses.items()
+            m: Member(m, a.database.host, VirtualEngine(m, a.database, self.fleet), self._new_clock())
+            for m, a in self._addresses.items()
         }
         self._timings = Timings.preset("fast", {"voter_removal_ms": plan.voter_removal_ms})
         self._decoded: tuple[int, Register | None] = (-1, None)
@@ -111,15 +84,17 @@ class Cluster:
             self.start_agent(name)
 
     def start_guard(self, name: str) -> None:
-        member, gate = self.members[name], Gate()
-        clock = GatedClock(self.clock, gate)
-        member.guard = VirtualGuard(self._guard_settings(name), _SECRET, member.engine, clock, gate, member.record)
-        network = VirtualNetwork(self.wires, gate)
-        member.guard_process = Process(asyncio.create_task(member.guard.run(network)), gate)
+        member, gate = self._switched_on(name), Gate()
+        member.guard = VirtualGuard(
+            self._guard_settings(name), _SECRET, member.engine, member.clock, member.record, member.guard_boot
+        )
+        member.guard_boot = member.guard.boot
+        network = VirtualNetwork(self.wires, gate, member.clock)
+        member.guard_process = Process(gate.spawn(member.guard.run(network)), gate)
 
     def start_agent(self, name: str) -> None:
-        member, gate, timings = self.members[name], Gate(), self._timings
-        clock = GatedClock(self.clock, gate)
+        member, gate, timings = self._switched_on(name), Gate(), self._timings
+        clock = member.clock
         rules = Settings(
             self.names, self.plan.durability, len(self.names) // 2, self.plan.policy,
             election_timeout_ms=timings.election_timeout_ms, naming_delay_ms=timings.naming_delay_ms,
@@ -127,17 +102,28 @@ class Cluster:
             start_grace_ms=timings.start_grace_ms, lease_ms=self.plan.lease_ms, nofailover=self.plan.nofailover,
         )  # fmt: skip
         settings = AgentSettings(
-            _CLUSTER, name, _SECRET, rules, timings, self._addresses, self._directory / f"{name}.json"
+            _CLUSTER, name, _SECRET, rules, timings, self._addresses, self.directory / f"{name}.json"
         )
         faults = member.store.faults if member.store else None
         member.store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
         member.store.faults = faults or Faults(latency_ms=_LATENCY_MS[self.plan.store])
-        engine = gated_engine(member.engine, gate)
-        network = VirtualNetwork(self.wires, gate)
+        engine = outside(member.engine)
+        network = VirtualNetwork(self.wires, gate, clock)
         member.agent = Agent(
             settings, member.store, engine, clock, self.randomness, network, member.engine.peer_answers
         )
-        member.agent_process = Process(asyncio.create_task(member.agent.run()), gate)
+        member.agent_process = Process(gate.spawn(member.agent.run()), gate)
+
+    def _switched_on(self, name: str) -> Member:
+        """The member, whose machine begins anew if it was off."""
+        member = self.members[name]
+        if member.host in self.wires.down:
+            self.wires.down.discard(member.host)
+            member.clock = self._new_clock()
+        return member
+
+    def _new_clock(self) -> MachineClock:
+        return switched_on(self.clock.now_ms(), self.randomness)
 
     def client(self, choose: Callable[[], VirtualEngine | None] | None = None, pause_ms: float = 10.0) -> Client:
         """A client that writes from now on; to the leader by its own word, unless `choose` says otherwise."""
@@ -158,97 +144,11 @@ class Cluster:
         primaries = [m.engine for m in self.members.values() if m.engine.primary_run and m.engine.run]
         return primaries[int(self.randomness.between(0, len(primaries) - 0.001))] if primaries else None
 
-    # -- faults -------------------------------------------------------------------------------------------------------
-
-    async def kill_agent(self, name: str) -> None:
-        member = self.members[name]
-        process, member.agent_process, member.agent = member.agent_process, None, None
-        if process is not None:
-            await process.kill()
-
-    async def kill_guard(self, name: str) -> None:
-        member = self.members[name]
-        process, member.guard_process = member.guard_process, None
-        if process is not None and member.guard is not None:
-            await process.kill()
-            member.record = member.guard.record
-
-    async def kill_node(self, name: str) -> None:
-        """Agent, guard and database at once; what the guard remembers does not survive a machine."""
-        member = self.members[name]
-        member.engine.end_at_once()
-        await self.kill_agent(name)
-        await self.kill_guard(name)
-        member.engine.end_at_once()
-        member.engine.frozen = False
-        member.record = Record()
-
-    async def lose_disk(self, name: str) -> None:
-        """A node dies and comes back with nothing: neither data nor promise."""
-        await self.kill_node(name)
-        self.members[name].engine.lose_disk()
-        (self._directory / f"{name}.json").unlink(missing_ok=True)
-        self.witness.lost_disk(name)
-
-    def freeze(self, name: str) -> None:
-        """Every process of the node is stopped (SIGSTOP): silent, and no connection is reset."""
-        member = self.members[name]
-        member.engine.frozen = True
-        for process in member.processes:
-            process.gate.shut()
-
-    def thaw(self, name: str) -> None:
-        member = self.members[name]
-        member.engine.frozen = False
-        member.engine.tell()
-        for process in member.processes:
-            process.gate.open()
-
-    def isolate(self, name: str, store: bool = True) -> None:
-        """Nothing passes between the node and the others, nor (`store`) between it and the store."""
-        self.wires.silent.add(self.members[name].host)
-        self._cut_store(name, store)
-
-    def rejoin(self, name: str) -> None:
-        self.wires.silent.discard(self.members[name].host)
-        self._cut_store(name, False)
-
-    def _cut_store(self, name: str, cut_off: bool) -> None:
-        store = self.members[name].store
-        if store is not None:
-            store.faults.cut_off = cut_off
-
-    def cut(self, one: str, other: str) -> None:
-        """Nothing passes between two nodes, in either direction."""
-        a, b = self.members[one].host, self.members[other].host
-        self.wires.cut |= {(a, b), (b, a)}
-
-    def deafen(self, name: str) -> None:
-        """Nothing reaches the node; what it sends arrives."""
-        host = self.members[name].host
-        self.wires.cut |= {(other.host, host) for other in self.members.values() if other.host != host}
-
-    def mute(self, name: str) -> None:
-        """Nothing that the node sends arrives; everything reaches it."""
-        host = self.members[name].host
-        self.wires.cut |= {(host, other.host) for other in self.members.values() if other.host != host}
-
-    def heal(self) -> None:
-        """Every network is whole, every store answers, every process goes on."""
-        self.wires.cut.clear()
-        self.server.start()
-        for name, member in self.members.items():
-            self.rejoin(name)
-            self.thaw(name)
-            if member.store is not None:
-                faults = member.store.faults
-                faults.lose_answer = faults.lose_request = faults.late_request = faults.break_watch = 0.0
-
     def end(self) -> None:
         """Lets what is frozen go, so that it can be ended."""
         for member in self.members.values():
             for process in member.processes:
-                process.gate.abandon()
+                process.gate.open()
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 

@@ -1,115 +1,216 @@
-"""Processes that are stopped and go on later (SIGSTOP, a suspended machine): their time passes, and they do nothing.
+"""Processes that stop between any two steps, go on later (SIGSTOP, a machine that sleeps), or never (SIGKILL).
 
-All that wakes an agent or a guard comes by its clock, its datagrams, its store or its database; each of these goes
-through the gate of its process.
+What a process does is the steps of its tasks, each from one await to the next, and calls that come from outside (a
+datagram, bytes). All of them go through the gate of their process: tasks begun by a task belong to the same process
+(`tasks_by_process` is the loop's task factory), and whoever calls into a process does so by `Gate.run`. While the gate
+is shut nothing of the process moves, wherever it was; a timer that runs out meanwhile has run out when it goes on, and
+wins over an answer that came meanwhile, as on a real loop.
+
+A killed process does nothing any more, not even tidy up: its coroutines are put aside as they are until the run is
+over. What a kernel does for the dead (closing sockets) is asked for with `Gate.at_death`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Any, cast
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
-from twinstar.engine.base import Engine
-from twinstar.model.address import Address
-from twinstar.ports.clock import Clock
+T = TypeVar("T")
+
+_current: contextvars.ContextVar[Gate | None] = contextvars.ContextVar("process", default=None)
 
 
 class Gate:
-    """Open while the process runs."""
+    """One process's. Open while it runs."""
 
     def __init__(self) -> None:
-        self._open = asyncio.Event()
-        self._open.set()
-        self._queue: list[Callable[[], None]] = []
+        self.is_open = True
+        self.dead = False
+        self._steps_left = 0
+        self._then: Callable[[], object] | None = None
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+        self._on_opening: list[Callable[[], None]] = []
+        self._at_death: dict[Callable[[], None], None] = {}
 
-    @property
-    def is_open(self) -> bool:
-        return self._open.is_set()
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begins a task of this process."""
+        token = _current.set(self)
+        try:
+            return asyncio.create_task(work)
+        finally:
+            _current.reset(token)
+
+    def run(self, act: Callable[..., None], *arguments: object) -> None:
+        """A call into the process; it must be open."""
+        token = _current.set(self)
+        try:
+            act(*arguments)
+        finally:
+            _current.reset(token)
 
     def shut(self) -> None:
-        self._open.clear()
+        self.is_open = False
+
+    def shut_after(self, steps: int, then: Callable[[], object] | None = None) -> None:
+        """Shuts when so many further steps have been taken: right after an answer, right before an effect. Calls
+        `then` at that moment.
+        """
+        self._steps_left, self._then = steps, then
 
     def open(self) -> None:
-        self._open.set()
-        waiting, self._queue = self._queue, []
-        for act in waiting:
+        self._steps_left, self._then = 0, None
+        if self.dead or self.is_open:
+            return
+        self.is_open = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(None)
+        acts, self._on_opening = self._on_opening, []
+        for act in acts:
+            self.run(act)
+
+    def on_opening(self, act: Callable[[], None]) -> None:
+        """Calls `act` once, when the process goes on."""
+        self._on_opening.append(act)
+
+    def at_death(self, act: Callable[[], None]) -> None:
+        """What the kernel does when the process is killed."""
+        self._at_death[act] = None
+
+    def not_at_death(self, act: Callable[[], None]) -> None:
+        self._at_death.pop(act, None)
+
+    def kill(self) -> None:
+        """Nothing of the process takes another step."""
+        self.dead, self.is_open = True, False
+        for task in tuple(self._tasks):
+            task.cancel()
+        acts, self._at_death = self._at_death, {}
+        for act in acts:
             act()
 
-    def abandon(self) -> None:
-        """The process is killed: nothing it would have done is done."""
-        self._queue = []
-        self._open.set()
+    # -- for its tasks ------------------------------------------------------------------------------------------------
 
-    async def passed(self) -> None:
-        await self._open.wait()
+    def adopt(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], **how: Any) -> asyncio.Task[T]:
+        task = asyncio.Task(_Steps(work, self), loop=loop, **how)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+        return task
 
-    def receiving(self, receive: Callable[[bytes, Address], None]) -> Callable[[bytes, Address], None]:
-        """A receiver of datagrams: what comes while the gate is shut waits in the socket."""
+    def step(self) -> None:
+        """Counts one that begins now, which is still taken when it is the last."""
+        if self._steps_left:
+            self._steps_left -= 1
+            if not self._steps_left:
+                self.shut()
+                if self._then is not None:
+                    asyncio.get_running_loop().call_soon(self._then, context=contextvars.Context())
 
-        def deliver(data: bytes, source: Address) -> None:
-            if self.is_open:
-                receive(data, source)
-            elif len(self._queue) < 200:
-                self._queue.append(lambda: receive(data, source))
-
-        return deliver
-
-
-class _GatedTimeout(AbstractAsyncContextManager[object]):
-    def __init__(self, inner: AbstractAsyncContextManager[object], gate: Gate) -> None:
-        self._inner, self._gate = inner, gate
-
-    async def __aenter__(self) -> object:
-        return await self._inner.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        try:
-            return await self._inner.__aexit__(kind, error, trace)
-        finally:
-            await self._gate.passed()
+    def opening(self) -> object:
+        """What a task awaits (as `Future.__await__` yields it) while the gate is shut."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return next(future.__await__())
 
 
-class GatedClock:
-    """A clock whose sleeper wakes only when its process runs."""
+class _Steps(Coroutine[Any, Any, T]):
+    """A coroutine each of whose steps goes through a gate."""
 
-    def __init__(self, clock: Clock, gate: Gate) -> None:
-        self._clock, self._gate = clock, gate
+    __slots__ = ("_gate", "_thrown", "_work")
 
-    def now_ms(self) -> float:
-        return self._clock.now_ms()
+    def __init__(self, work: Coroutine[Any, Any, T], gate: Gate) -> None:
+        self._work, self._gate = work, gate
+        self._thrown: BaseException | None = None
 
-    def wall_ms(self) -> int:
-        return self._clock.wall_ms()
+    def send(self, _: object) -> Any:
+        gate = self._gate
+        if not gate.is_open:
+            return self._wait(gate)
+        gate.step()
+        if self._thrown is not None:
+            thrown, self._thrown = self._thrown, None
+            return self._work.throw(thrown)
+        return self._work.send(None)
 
-    async def sleep_ms(self, duration_ms: float) -> None:
-        await self._clock.sleep_ms(duration_ms)
-        await self._gate.passed()
+    def throw(self, kind: Any, value: Any = None, trace: Any = None) -> Any:  # noqa: ARG002 - the older signature
+        self._thrown = kind if isinstance(kind, BaseException) else value or kind()
+        return self.send(None)
 
-    def timeout_ms(self, duration_ms: float) -> AbstractAsyncContextManager[object]:
-        return _GatedTimeout(self._clock.timeout_ms(duration_ms), self._gate)
+    def close(self) -> None:
+        if self._gate.dead:
+            _put_aside(self._work)
+        else:
+            self._work.close()
+
+    def _wait(self, gate: Gate) -> Any:
+        if gate.dead:
+            _put_aside(self._work)
+            raise asyncio.CancelledError
+        return gate.opening()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._work.__await__()
 
 
-class _GatedCalls:
-    def __init__(self, inner: object, gate: Gate) -> None:
-        self._inner, self._gate = inner, gate
+def tasks_by_process(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T] | Generator[Any, None, T], **how: Any
+) -> asyncio.Task[T]:
+    """A loop's task factory: a task belongs to the process that began it."""
+    coroutine, gate = cast(Coroutine[Any, Any, T], work), _current.get()
+    return asyncio.Task(coroutine, loop=loop, **how) if gate is None else gate.adopt(loop, coroutine, **how)
+
+
+_aside: list[Coroutine[Any, Any, Any]] = []
+
+
+def _put_aside(work: Coroutine[Any, Any, Any]) -> None:
+    """Freed, it would run what its `finally` says."""
+    _aside.append(work)
+
+
+async def bury() -> None:
+    """Ends the coroutines of killed processes, when nothing they do matters any more."""
+    while _aside:
+        with suppress(RuntimeError):  # it awaits something in its end
+            _aside.pop().close()
+
+
+class _Outside:
+    """Calls an object in the name of nobody: what it begins is no task of the caller's process."""
+
+    def __init__(self, inner: object) -> None:
+        self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._inner, name)
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
 
-        async def call(*args: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            token = _current.set(None)
             try:
-                return await method(*args)
+                answer = found(*arguments)
             finally:
-                await self._gate.passed()
+                _current.reset(token)
+            return _awaited_outside(answer) if asyncio.iscoroutine(answer) else answer
 
         return call
 
 
-def gated_engine(engine: Engine, gate: Gate) -> Engine:
-    """The engine as an agent sees it that may be frozen meanwhile."""
-    return cast(Engine, _GatedCalls(engine, gate))
+async def _awaited_outside(answer: Awaitable[T]) -> T:
+    caller = _current.get()
+    _current.set(None)
+    try:
+        return await answer
+    finally:
+        _current.set(caller)
+
+
+def outside(thing: T) -> T:
+    """A database or another thing as a process uses it: what the process begins there goes on without it."""
+    return cast(T, _Outside(thing))

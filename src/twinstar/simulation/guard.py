@@ -1,9 +1,15 @@
-"""A guard's core (the real code) on virtual time, beside a model of the database."""
+"""A guard's core (the real code) on virtual time, beside a model of the database.
+
+As lazy as the real shell (`guard/shell.py`): datagrams wake nobody, they wait in the socket until the next heartbeat is
+due or something ends, and are read before time is looked at.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from twinstar.guard.core import (
     Ended,
@@ -28,65 +34,76 @@ from twinstar.model.wire import Inbox, Part, Sender
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams
 from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.freezing import Gate
+from twinstar.simulation.freezing import outside
 from twinstar.simulation.network import VirtualNetwork
 
 
 class VirtualGuard:
-    """Drives a guard's core. `record` is what it remembers from an earlier run."""
+    """Drives a guard's core. `record` is what it remembers from an earlier run, `boot` the number of that run."""
 
     def __init__(
-        self, settings: GuardSettings, secret: bytes, engine: VirtualEngine, clock: Clock, gate: Gate, record: Record
+        self,
+        settings: GuardSettings,
+        secret: bytes,
+        engine: VirtualEngine,
+        clock: Clock,
+        record: Record,
+        boot: int,
     ) -> None:
-        self._settings, self._engine, self._clock, self._gate = settings, engine, clock, gate
-        self.record = record
+        self._settings, self._engine, self._clock = settings, outside(engine), clock
+        self.record, self.boot = record, max(clock.wall_ms(), boot + 1)
         self._core = GuardCore(settings, clock.now_ms(), record)
-        self._sender = Sender(settings.cluster, secret, settings.member, Part.GUARD, int(clock.wall_ms()) + 1)
+        self._sender = Sender(settings.cluster, secret, settings.member, Part.GUARD, self.boot)
         self._inbox = Inbox(settings.cluster, secret)
         self._datagrams: Datagrams | None = None
         self._woken = asyncio.Event()
-        self._watches: set[asyncio.Task[None]] = set()
+        self._ended: list[Event] = []
+        self._answered: list[Event] = []
+        self._errands: set[asyncio.Task[None]] = set()
+        self._tests = False
 
     async def run(self, network: VirtualNetwork) -> None:
-        self._datagrams = await network.open_datagrams(self._settings.bind, self._receive)
+        self._datagrams = datagrams = await network.open_datagrams(self._settings.bind, self._receive)
+        datagrams.attend(False)
+        self._step(Tick())
+        while True:
+            await self._wait()
+            datagrams.poll()
+            ended, self._ended = self._ended, []
+            answered, self._answered = self._answered, []
+            for event in (*ended, *answered, Tick()):
+                self._step(event)
+
+    async def _wait(self) -> None:
+        self._woken.clear()
+        if self._ended or self._answered:
+            return
         try:
-            while True:
-                self._step(Tick())
-                pause = max(0.5, self._core.next_wake_ms() - self._clock.now_ms())
-                self._woken.clear()
-                try:
-                    async with self._clock.timeout_ms(pause):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            self._datagrams.close()
-            for watch in self._watches:
-                watch.cancel()
+            async with self._clock.timeout_ms(max(0.01, self._core.next_wake_ms() - self._clock.now_ms())):
+                await self._woken.wait()
+        except TimeoutError:
+            return
 
     def _receive(self, data: bytes, _: Address) -> None:
         envelope = self._inbox.open(data)
         if envelope is not None:
             self._step(Received(envelope))
-            self._woken.set()
 
     def _step(self, first: Event) -> None:
         events = deque([first])
         while events:
             for effect in self._core.step(events.popleft(), self._clock.now_ms()):
                 match effect:
-                    case Send(heartbeat, guards):
-                        self._send(self._sender.pack(heartbeat), guards)
+                    case Send():
+                        self._send(effect)
                     case Look() if self._engine.run:
                         events.append(Seen(self._engine.run))
                     case Watch(run):
-                        watch = asyncio.create_task(self._watch(run))
-                        self._watches.add(watch)
-                        watch.add_done_callback(self._watches.discard)
+                        self._aside(self._watch(run))
                     case Sweep(run, kill):
                         events.append(self._sweep(run, kill))
-                    case Knock():
-                        events.append(Knocked(not self._engine.stuck))
+                    case Knock() if not self._tests:
+                        self._aside(self._test())
                     case Remember(record):
                         self.record = record
                     case _:
@@ -103,14 +120,28 @@ class VirtualGuard:
     async def _watch(self, run: str) -> None:
         if self._engine.run == run:
             await self._engine.ended()
-        await self._gate.passed()
-        self._step(Ended(run))
+        self._ended.append(Ended(run))
         self._woken.set()
 
-    def _send(self, data: bytes, guards: bool) -> None:
+    async def _test(self) -> None:
+        self._tests = True
+        answered = await self._engine.answers(self._settings.hung_query_ms)
+        self._tests = False
+        self._answered.append(Knocked(answered))
+        self._woken.set()
+
+    def _send(self, effect: Send) -> None:
         assert self._datagrams is not None
-        self._datagrams.send(self._settings.agent, data)
+        data = self._sender.pack(effect.heartbeat)
         for peer in self._settings.peers:
             self._datagrams.send(peer.agent, data)
-            if guards:
-                self._datagrams.send(peer.guard, data)
+        if not effect.widely:
+            return
+        self._datagrams.send(self._settings.agent, data)
+        for peer in self._settings.peers:
+            self._datagrams.send(peer.guard, data)
+
+    def _aside(self, errand: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)

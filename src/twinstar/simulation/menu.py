@@ -38,7 +38,7 @@ def resumed(cluster: Cluster) -> bool:
     for member in cluster.members.values():
         agent = member.agent
         if agent is not None and agent.ledger.ok and agent.ledger.register and agent.ledger.register.paused:
-            cluster.aside(_unless_refused(agent.change_by_hand(lambda view: operator.pause(view, False))))
+            cluster.aside(_unless_refused(member.by_hand(lambda view: operator.pause(view, False))))
             break
     return not cluster.register.paused
 
@@ -155,10 +155,9 @@ async def _lose_disk(scene: Scene, name: str) -> None:
 async def _by_hand(scene: Scene, ask: Callable[[View], ChangeRegister]) -> None:
     """Asks the leader's agent; what it refuses is not done."""
     cluster = scene.cluster
-    agent = cluster.members[cluster.register.leader].agent
-    if agent is None:
-        return
-    cluster.aside(_unless_refused(agent.change_by_hand(ask)))
+    leader = cluster.members[cluster.register.leader]
+    if leader.agent is not None:
+        cluster.aside(_unless_refused(leader.by_hand(ask)))
 
 
 async def _unless_refused(change: Awaitable[ChangeRegister | None]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from twinstar.ports.clock import SystemClock
+from twinstar.simulation.freezing import bury, tasks_by_process
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
+        self.set_task_factory(tasks_by_process)
 
     def time(self) -> float:
         return self._jumping.now
@@ -75,9 +77,16 @@ def run_virtually(main: Coroutine[Any, Any, T], loop: VirtualLoop) -> T:
     try:
         return loop.run_until_complete(main)
     finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(_tidy_up())
+        loop.run_until_complete(loop.shutdown_asyncgens())
         asyncio.set_event_loop(None)
         loop.close()
+
+
+async def _tidy_up() -> None:
+    await bury()
+    own = asyncio.current_task()
+    while left := asyncio.all_tasks() - {own}:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
