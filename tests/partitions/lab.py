@@ -21,7 +21,7 @@ from twinstar.cli.make_cluster import Wishes, hosts_of
 from twinstar.cli.namespaces import Network, network
 from twinstar.cli.programs import ETCD
 from twinstar.cli.show_history import completed
-from twinstar.config.derive import timings
+from twinstar.config.derive import lease_times, timings
 from twinstar.drill.driver import Workload
 from twinstar.drill.history import Attempt, longest_gap
 from twinstar.drill.target import View
@@ -80,10 +80,13 @@ class Lab:
 
     @property
     def bound_ms(self) -> float:
-        """Within which a silent leader is replaced: silence, an election, and a second one when that one is not
-        decided."""
-        times = timings(self.cluster.config)
-        return times.suspicion_ms + 2 * times.election_timeout_ms
+        """Within which a silent leader is replaced: silence (or its lease), an election, and a second one when that one
+        is not decided."""
+        config = self.cluster.config
+        times = timings(config)
+        leased = config.durability is Durability.ASYNC
+        noticed_ms = lease_times(config).take_over_ms if leased else times.suspicion_ms
+        return noticed_ms + 2 * times.election_timeout_ms
 
     def pause(self, suspicions: float) -> None:
         """Lets time pass in which nothing is expected to happen."""
