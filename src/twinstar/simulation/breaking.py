@@ -98,20 +98,23 @@ class Breakable:
             process.gate.shut_after(steps)
 
     def suspend(self, name: str) -> None:
-        """The machine sleeps: as frozen, and its timers stand still, but its boot clock counts."""
+        """The machine sleeps: as frozen, it is not even reached, and its timers stand still; its boot clock counts."""
         self.freeze(name)
+        self.wires.asleep.add(self.members[name].host)
         self.members[name].clock.fall_asleep()
 
     def pause_machine(self, name: str) -> None:
-        """A virtual machine is paused: as frozen, and to all its clocks no time passes. Durability `async` does not
+        """A virtual machine is paused: as asleep, and to all its clocks no time passes. Durability `async` does not
         protect against it.
         """
         self.freeze(name)
+        self.wires.asleep.add(self.members[name].host)
         self.members[name].clock.stand_still()
 
     def thaw(self, name: str) -> None:
         """Undoes every kind of standing still."""
         member = self.members[name]
+        self.wires.asleep.discard(member.host)
         member.clock.wake_up()
         member.engine.frozen = False
         member.engine.tell()

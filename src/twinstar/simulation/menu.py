@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from twinstar.model.effects import ChangeRegister
+from twinstar.model.register import Durability
 from twinstar.model.view import View
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.network import Weather
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,53 @@ async def _one_way(scene: Scene, name: str) -> None:
     scene.chance.choice((scene.cluster.deafen, scene.cluster.mute))(name)
 
 
+async def _cut_store(scene: Scene, name: str) -> None:
+    scene.cluster.cut_store(name)
+
+
+async def _bad_weather(scene: Scene, name: str) -> None:
+    """Late, lost and doubled, between the node and all others."""
+    uniform = scene.chance.uniform
+    weather = Weather(late=uniform(0, 0.3), late_ms=(1, uniform(5, 300)), lost=uniform(0, 0.3), twice=uniform(0, 0.1))
+    for other in scene.cluster.names:
+        if other != name:
+            scene.cluster.lossy(name, other, weather)
+
+
+async def _flap(scene: Scene, name: str) -> None:
+    other = scene.chance.choice([n for n in scene.cluster.names if n != name])
+    scene.cluster.flap(name, other, scene.chance.uniform(20, 2_000), scene.chance.uniform(20, 2_000))
+
+
+async def _suspend(scene: Scene, name: str) -> None:
+    scene.cluster.suspend(name)
+
+
+async def _pause_machine(scene: Scene, name: str) -> None:
+    scene.cluster.pause_machine(name)
+
+
+async def _steps(scene: Scene, name: str) -> None:
+    """Something happens to a process in the midst of what it is doing."""
+    cluster = scene.cluster
+    what = scene.chance.choice((cluster.kill_agent_between_steps, cluster.freeze_agent_between_steps))
+    what(name, scene.chance.randint(1, 200))
+
+
+async def _freeze_amid(scene: Scene, name: str) -> None:
+    scene.cluster.freeze_between_steps(name, scene.chance.randint(1, 200))
+
+
+async def _set_clock(scene: Scene, name: str) -> None:
+    scene.cluster.skew(name, scene.chance.uniform(-1, 1) * scene.chance.choice((300, 5_000, 4e6)))
+
+
+async def _drift(scene: Scene, name: str) -> None:
+    """Within what leases allow for, or far beyond it where nothing rests on clocks."""
+    leased = scene.cluster.plan.durability is Durability.ASYNC
+    scene.cluster.rate(name, scene.chance.uniform(0.996, 1.004) if leased else scene.chance.uniform(0.7, 1.4))
+
+
 async def _heal(scene: Scene, _: str) -> None:
     scene.cluster.heal()
 
@@ -180,6 +229,15 @@ MENU = (
     Fault("isolate", _isolate),
     Fault("cut", _cut),
     Fault("one way", _one_way),
+    Fault("cut store", _cut_store),
+    Fault("bad weather", _bad_weather),
+    Fault("flap", _flap),
+    Fault("suspend", _suspend, with_lease=False),
+    Fault("pause machine", _pause_machine, with_lease=False),
+    Fault("amid steps", _steps, weight=2),
+    Fault("freeze amid steps", _freeze_amid, with_lease=False),
+    Fault("set clock", _set_clock),
+    Fault("drift", _drift),
     Fault("heal", _heal, weight=2),
     Fault("stop store", _stop_store),
     Fault("start store", _start_store),

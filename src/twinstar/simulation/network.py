@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinstar.model.address import Address
 from twinstar.model.errors import EnvironmentTrouble
@@ -18,6 +18,9 @@ from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams
 from twinstar.ports.randomness import Randomness
 from twinstar.simulation.freezing import Gate
+
+if TYPE_CHECKING:
+    from twinstar.simulation.streams import Ear
 
 _SOCKET_HOLDS = 200
 _OLDEST_MS = 1_000.0
@@ -51,12 +54,18 @@ class Wires:
         """Hosts that are cut off from all others."""
         self.down: set[str] = set()
         """Hosts that are off: nothing there answers, not even with a refusal."""
+        self.asleep: set[str] = set()
+        """Hosts that are silent as if they were off, and go on later with what they had."""
+        self.ears: dict[Address, Ear] = {}
+        """Who accepts streams where."""
         self._open: dict[Address, _VirtualDatagrams] = {}
         self._ports = _FIRST_PORT
 
     def passes(self, source: str, target: str) -> bool:
         """Whether anything from `source` reaches `target` now; a machine always reaches itself."""
         if self.down and (source in self.down or target in self.down):
+            return False
+        if self.asleep and (source in self.asleep or target in self.asleep):
             return False
         if source == target:
             return True

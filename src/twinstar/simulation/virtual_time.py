@@ -89,4 +89,4 @@ async def _tidy_up() -> None:
     while left := asyncio.all_tasks() - {own}:
         for task in left:
             task.cancel()
-        await asyncio.wait(left)
+        await asyncio.gather(*left, return_exceptions=True)
