@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.partitions.lab import CLIENTS, ROUTER, STORE, Lab
@@ -47,3 +49,16 @@ def test_a_leader_cut_off_from_the_clients_stays(leased: Lab) -> None:
         leased.pause(4)
         clients.served("a client beside the leader is served", before.leader)
     assert leased.leaders_since(before) == []
+
+
+@pytest.mark.parametrize("strike", [Lab.mute, Lab.deafen])
+def test_a_leader_whose_link_passes_one_way_is_replaced_after_its_lease(
+    leased: Lab, strike: Callable[[Lab, str], None]
+) -> None:
+    before = leased.cluster.whole()
+    with leased.clients() as clients:
+        strike(leased, before.leader)
+        clients.served("another one leads")
+        leased.pause(1)
+    assert clients.outage_ms() <= leased.bound_ms
+    assert leased.leaders_since(before) == [leased.cluster.whole().leader] != [before.leader]

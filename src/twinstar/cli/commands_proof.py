@@ -11,7 +11,7 @@ from twinstar.cli.output import ConfigOption, JsonOption
 
 _FAULTS = (
     "kill-database, kill-node, hang-node, kill-standby, kill-backend, hang-database, kill-agent, hang-agent, "
-    "kill-guard, kill-agent-then-database, stop-store, switchover; `idle` measures what agent and guard cost"
+    "kill-guard, kill-agent-then-database, partition, stop-store, switchover; `idle` measures what agent and guard cost"
 )
 
 
@@ -56,7 +56,9 @@ def drill(
     from twinstar.cli.run_drill import Files, run_drill
     from twinstar.cli.wishes import wishes_of
 
-    wishes = wishes_of(nodes, None, durability, store, policy, preset, bin_dir, lease_ms)
+    wishes = wishes_of(
+        nodes, None, durability, store or ("etcd" if fault == "partition" else None), policy, preset, bin_dir, lease_ms
+    )
     options = {
         "repeat": repeat,
         "busy_standby": busy_standby,

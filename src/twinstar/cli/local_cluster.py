@@ -11,6 +11,7 @@ from typing import Any
 from twinstar.cli.ask import ask_status, command
 from twinstar.cli.leftovers import end_leftovers
 from twinstar.cli.local_files import LocalFiles, State, short_path
+from twinstar.cli.namespaces import Network
 from twinstar.config.load import load
 from twinstar.drill.target import View
 from twinstar.model.errors import EnvironmentTrouble, UsageError
@@ -108,6 +109,22 @@ class LocalCluster:
 
     def start(self, node: str) -> None:
         self.start_again(node)
+
+    def network(self) -> Network:
+        """Of this cluster's own. Raises UsageError when the nodes share the machine's."""
+        network = Network.read(self.files.network)
+        if network is None:
+            raise UsageError(
+                "The nodes of this cluster share one network, so none of them can be cut off: run `twinstar drill "
+                "partition --throw-away`, as root, for a cluster whose nodes have a network namespace each."
+            )
+        return network
+
+    def cut_off(self, node: str) -> None:
+        self.network().cut(self.network().apart(node))
+
+    def join(self, node: str) -> None:
+        self.network().join(self.network().apart(node))
 
     def switchover(self) -> None:
         outcome = command(self.config, "switchover", to=None)

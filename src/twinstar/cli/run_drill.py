@@ -15,7 +15,8 @@ from rich.table import Table
 
 from twinstar.cli.local_cluster import LocalCluster
 from twinstar.cli.local_files import find_config
-from twinstar.cli.make_cluster import Wishes, throw_away
+from twinstar.cli.make_cluster import Wishes, hosts_of, throw_away
+from twinstar.cli.namespaces import Network, network
 from twinstar.cli.output import console, print_json, progress, stop_on_sigterm
 from twinstar.cli.up import serving_cluster
 from twinstar.drill import idle
@@ -28,6 +29,8 @@ from twinstar.model.errors import EnvironmentTrouble, UsageError
 from twinstar.ports import procfs
 
 _IDLE = "idle"
+_CLIENTS = "clients"
+"""In a network of the cluster's own, where the clients and this command are."""
 _SETTLE_S = 3.0
 
 
@@ -69,7 +72,13 @@ def run_drill(
     stop_on_sigterm()
     if fault != _IDLE and fault not in set(Fault):
         raise UsageError(f"There is no fault {fault!r}: choose one of {', '.join(Fault)}, or {_IDLE}.")
-    with progress(f"drill {fault}") as say, _cluster(config, wishes, throw_away, say) as cluster:
+    apart = fault == Fault.PARTITION
+    if apart and wishes.store != "etcd":
+        raise UsageError(
+            "The embedded store is reached without a network, so nobody can be cut off from it: leave out --store, or "
+            "choose etcd."
+        )
+    with progress(f"drill {fault}") as say, _cluster(config, wishes, throw_away, say, apart=apart) as cluster:
         if fault == _IDLE:
             _show_idle(_measure_idle(cluster, seconds, say), files)
             return
@@ -82,7 +91,10 @@ def run_drill(
 
 
 @contextlib.contextmanager
-def _cluster(config: Path | None, wishes: Wishes, wanted: bool, say: Callable[[str], None]) -> Iterator[LocalCluster]:
+def _cluster(
+    config: Path | None, wishes: Wishes, wanted: bool, say: Callable[[str], None], *, apart: bool
+) -> Iterator[LocalCluster]:
+    """The running one, or one made for it; `apart`: with a network namespace for each node."""
     running = None if wanted else _running(config)
     if running is not None:
         if wishes != Wishes():
@@ -90,10 +102,23 @@ def _cluster(config: Path | None, wishes: Wishes, wanted: bool, say: Callable[[s
                 "The running cluster of this folder is as it is: add --throw-away for a new one with these options, "
                 "or leave them out."
             )
+        if apart:
+            running.network()
         yield running
         return
-    with throw_away(wishes, "drill") as file, serving_cluster(file, say) as (_, cluster, _view):
+    with (
+        _own_network(wishes) if apart else contextlib.nullcontext() as net,
+        throw_away(wishes, "drill", net) as file,
+        serving_cluster(file, say) as (_, cluster, _view),
+    ):
         yield cluster
+
+
+@contextlib.contextmanager
+def _own_network(wishes: Wishes) -> Iterator[Network]:
+    """Namespaces for everybody of a new cluster; this process is among the clients meanwhile."""
+    with network([*hosts_of(wishes), _CLIENTS]) as net, net.inside(_CLIENTS):
+        yield net
 
 
 def _running(config: Path | None) -> LocalCluster | None:

@@ -41,6 +41,8 @@ class Fault(StrEnum):
     HANG_AGENT = "hang-agent"
     KILL_GUARD = "kill-guard"
     KILL_AGENT_THEN_DATABASE = "kill-agent-then-database"
+    PARTITION = "partition"
+    """The leader's node is cut off from everybody: members, store, router and clients. Silence, no reset."""
     STOP_STORE = "stop-store"
     """SIGSTOP of the store's processes."""
     SWITCHOVER = "switchover"
@@ -57,6 +59,8 @@ class Injected:
     """Runs that must be sent SIGCONT."""
     start: tuple[str, ...] = ()
     """Nodes whose agent or guard must be started again."""
+    cut_off: str = ""
+    """A node whose network must be joined again."""
 
     def heal(self, target: Target) -> None:
         """Lets go on what was stopped and starts what was killed. Raises TwinstarError."""
@@ -64,6 +68,8 @@ class Injected:
             procfs.kill_run(run, signal.SIGCONT)
         for node in self.start:
             target.start(node)
+        if self.cut_off:
+            target.join(self.cut_off)
 
 
 def inject(fault: Fault, target: Target, view: View) -> Injected:
@@ -158,6 +164,12 @@ def _kill_agent_then_database(target: Target, view: View) -> Injected:
     return Injected(_strike([postmaster], signal.SIGKILL), member.name, start=(member.name,))
 
 
+def _partition(target: Target, view: View) -> Injected:
+    at_ms = boot_ms()
+    target.cut_off(view.leader)
+    return Injected(at_ms, view.leader, cut_off=view.leader)
+
+
 def _stop_store(target: Target, _view: View) -> Injected:
     runs = target.store_runs()
     if not runs:
@@ -182,6 +194,7 @@ _FAULTS: dict[Fault, Callable[[Target, View], Injected]] = {
     Fault.HANG_AGENT: _hang_agent,
     Fault.KILL_GUARD: _kill_guard,
     Fault.KILL_AGENT_THEN_DATABASE: _kill_agent_then_database,
+    Fault.PARTITION: _partition,
     Fault.STOP_STORE: _stop_store,
     Fault.SWITCHOVER: _switchover,
 }

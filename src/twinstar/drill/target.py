@@ -104,6 +104,14 @@ class Target(Protocol):
         """Starts the agent and the guard of a node again, whichever is missing. Raises TwinstarError."""
         ...
 
+    def cut_off(self, node: str) -> None:
+        """Lets no packet pass between a node and anybody else. Raises UsageError where that cannot be done."""
+        ...
+
+    def join(self, node: str) -> None:
+        """Undoes `cut_off`."""
+        ...
+
     def switchover(self) -> None:
         """A planned change of leader; returns when it is done. Raises TwinstarError when it was not."""
         ...
