@@ -12,6 +12,7 @@ from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.member import Member
 from twinstar.simulation.memory_store import MemoryServer
 from twinstar.simulation.network import Weather, Wires
+from twinstar.simulation.service import ROUTER_HOST, Service
 from twinstar.simulation.virtual_time import VirtualClock
 from twinstar.simulation.witness import Witness
 
@@ -29,6 +30,7 @@ class Breakable:
 
     def __init__(self) -> None:
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.service: Service | None = None
 
     # -- death --------------------------------------------------------------------------------------------------------
 
@@ -187,6 +189,42 @@ class Breakable:
             self.wires.cut -= {(a, b), (b, a)}
             await self.clock.sleep_ms(up_ms)
 
+    # -- the router, if there is one ----------------------------------------------------------------------------------
+
+    async def kill_router(self) -> None:
+        """Its sessions are reset; new ones are refused until `start_router`."""
+        if self.service is not None:
+            await self.service.router.kill()
+
+    def start_router(self) -> None:
+        if self.service is not None:
+            self.service.router.start()
+
+    def freeze_router(self) -> None:
+        """Its process is stopped: whoever connects is let in by its kernel, and nothing more happens."""
+        process = self.service.router.process if self.service else None
+        if process is not None:
+            process.gate.shut()
+
+    def freeze_router_between_steps(self, steps: int) -> None:
+        process = self.service.router.process if self.service else None
+        if process is not None:
+            process.gate.shut_after(steps)
+
+    def thaw_router(self) -> None:
+        process = self.service.router.process if self.service else None
+        if process is not None:
+            process.gate.open()
+
+    def cut_router(self, name: str) -> None:
+        """Nothing passes between the router and a node."""
+        host = self.members[name].host
+        self.wires.cut |= {(ROUTER_HOST, host), (host, ROUTER_HOST)}
+
+    def cut_router_from_store(self, cut_off: bool = True) -> None:
+        if self.service is not None:
+            self.service.router.store.faults.cut_off = cut_off
+
     # -- the end of it ------------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
@@ -197,6 +235,9 @@ class Breakable:
         self.wires.cut.clear()
         self.wires.between.clear()
         self.server.start()
+        self.thaw_router()
+        self.start_router()
+        self.cut_router_from_store(False)
         for name, member in self.members.items():
             self.rejoin(name)
             self.rate(name, 1.0)

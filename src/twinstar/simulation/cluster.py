@@ -29,6 +29,7 @@ from twinstar.simulation.member import Member, Process
 from twinstar.simulation.memory_store import Faults, MemoryServer, MemoryStore
 from twinstar.simulation.network import VirtualNetwork, Wires
 from twinstar.simulation.plan import Plan, StoreKind
+from twinstar.simulation.service import RouterMachine, Service
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
 from twinstar.simulation.witness import Witness
 from twinstar.store.base import root
@@ -135,6 +136,17 @@ class Cluster(Breakable):
         """Something that goes on beside the story."""
         self._background.append(asyncio.create_task(work))
 
+    def open_service(self, pause_ms: float) -> Service:
+        """A router, and clients that come through it from now on."""
+        agents = {name: own.agent for name, own in self._addresses.items()}
+        engines = {name: member.engine for name, member in self.members.items()}
+        router = RouterMachine(
+            _CLUSTER, _SECRET, agents, engines, self.wires, self.server, self._new_clock(), self.randomness
+        )
+        self.service = Service(router, engines, self.wires, self.clock, self.seed)
+        self.service.start(pause_ms)
+        return self.service
+
     def _leading_engine(self) -> VirtualEngine | None:
         leader = self.leader()
         return leader.engine if leader else None
@@ -200,6 +212,8 @@ class Cluster(Breakable):
     def check(self) -> None:
         """Raises AssertionError when an invariant is broken, or an agent or guard has ended by itself."""
         self.witness.registers(self.registers())
+        if self.service is not None:
+            self.service.check()
         for member in self.members.values():
             for process in member.processes:
                 if process.task.done():

@@ -11,10 +11,12 @@ import random
 from twinstar.model.register import Durability
 from twinstar.simulation.cluster import Cluster
 from twinstar.simulation.menu import MENU, Scene, resumed
+from twinstar.simulation.service import Service
 
 RECOVERY_MS = 60_000.0
 """Within this after the last fault the cluster must serve."""
 _CLIENT_PAUSE_MS = 40.0
+_SESSION_PAUSE_MS = 60.0
 _PAUSES_MS = (5.0, 60.0, 800.0, 4_000.0, 15_000.0)
 
 
@@ -35,11 +37,12 @@ class Disaster:
         cluster = self._cluster
         for choose in (cluster.any_primary, cluster.any_primary, None):
             cluster.client(choose, pause_ms=_CLIENT_PAUSE_MS)
+        service = cluster.open_service(_SESSION_PAUSE_MS)
         for _ in range(cluster.plan.faults):
             await self._one()
             await cluster.clock.sleep_ms(self._chance.uniform(0, self._chance.choice(_PAUSES_MS)))
             cluster.check()
-        await self._heal_and_serve()
+        await self._heal_and_serve(service)
 
     async def _one(self) -> None:
         cluster = self._cluster
@@ -50,14 +53,16 @@ class Disaster:
         cluster.chronicle.faults[fault.name] += 1
         await fault.act(self._scene, target)
 
-    async def _heal_and_serve(self) -> None:
+    async def _heal_and_serve(self, service: Service) -> None:
         cluster = self._cluster
         cluster.heal()
         for name in cluster.names:
             cluster.start(name)
         cluster.chronicle.tell("everything is healed")
         probe = cluster.client(pause_ms=_CLIENT_PAUSE_MS)
+        before = [client.answered for client in service.clients]
         await cluster.until("serving", lambda: resumed(cluster) and probe.acknowledged, RECOVERY_MS)
+        await cluster.until("serving through the router", lambda: service.served_all_since(before), RECOVERY_MS)
         await cluster.until("whole", lambda: resumed(cluster) and cluster.whole(), RECOVERY_MS)
         cluster.check()
         if cluster.plan.durability is Durability.QUORUM:
@@ -65,3 +70,5 @@ class Disaster:
             assert leader is not None
             lost = cluster.witness.acknowledged.keys() - leader.engine.numbers()
             assert not lost, f"acknowledged and gone: {sorted(lost)[:5]}"
+            breaches = service.breaches(leader.engine.numbers(), one_confirms=cluster.plan.size // 2 <= 1)
+            assert not breaches, "; ".join(breaches[:5])

@@ -157,6 +157,33 @@ async def _drift(scene: Scene, name: str) -> None:
     scene.cluster.rate(name, scene.chance.uniform(0.996, 1.004) if leased else scene.chance.uniform(0.7, 1.4))
 
 
+async def _kill_router(scene: Scene, _: str) -> None:
+    """It is started again by whoever looks after it."""
+    await scene.cluster.kill_router()
+    scene.cluster.aside(_start_router_later(scene.cluster, scene.chance.uniform(50, 3_000)))
+
+
+async def _start_router_later(cluster: Cluster, after_ms: float) -> None:
+    await cluster.clock.sleep_ms(after_ms)
+    cluster.start_router()
+
+
+async def _freeze_router(scene: Scene, _: str) -> None:
+    scene.cluster.freeze_router_between_steps(scene.chance.randint(1, 100))
+
+
+async def _thaw_router(scene: Scene, _: str) -> None:
+    scene.cluster.thaw_router()
+
+
+async def _cut_router(scene: Scene, name: str) -> None:
+    scene.cluster.cut_router(name)
+
+
+async def _cut_router_from_store(scene: Scene, _: str) -> None:
+    scene.cluster.cut_router_from_store()
+
+
 async def _heal(scene: Scene, _: str) -> None:
     scene.cluster.heal()
 
@@ -238,6 +265,11 @@ MENU = (
     Fault("freeze amid steps", _freeze_amid, with_lease=False),
     Fault("set clock", _set_clock),
     Fault("drift", _drift),
+    Fault("kill router", _kill_router),
+    Fault("freeze router", _freeze_router, weight=0.5),
+    Fault("thaw router", _thaw_router, weight=0.5),
+    Fault("cut router", _cut_router),
+    Fault("cut router from store", _cut_router_from_store, weight=0.5),
     Fault("heal", _heal, weight=2),
     Fault("stop store", _stop_store),
     Fault("start store", _start_store),

@@ -84,6 +84,8 @@ def run_virtually(main: Coroutine[Any, Any, T], loop: VirtualLoop) -> T:
 
 
 async def _tidy_up() -> None:
+    """The dead are asked for nothing: what they still say is not listened to."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     await bury()
     own = asyncio.current_task()
     while left := asyncio.all_tasks() - {own}:

@@ -1,0 +1,150 @@
+"""What stands between clients and databases: a router (the real code) on a machine of its own, and clients behind it.
+
+The router may be killed, frozen, cut off and started again like everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from contextlib import aclosing
+from itertools import count
+
+from twinstar.model.address import Address
+from twinstar.model.wire import Inbox, Part, Sender
+from twinstar.ports.randomness import Randomness
+from twinstar.router.base import Role
+from twinstar.router.builtin import BuiltinRouter
+from twinstar.router.watcher import REGISTER, Watcher
+from twinstar.simulation.clocks import MachineClock
+from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.freezing import Gate
+from twinstar.simulation.front import Front
+from twinstar.simulation.member import Process
+from twinstar.simulation.memory_store import MemoryServer, MemoryStore
+from twinstar.simulation.network import VirtualNetwork, Wires
+from twinstar.simulation.operations import Operation, lost_or_invented, taken_back, went_back
+from twinstar.simulation.sessions import SessionClient
+from twinstar.simulation.streams import VirtualTransports
+from twinstar.simulation.virtual_time import VirtualClock
+
+ROUTER_HOST = "10.0.1.1"
+_CLIENTS_HOST = "10.0.2.1"
+_PORTS = {Role.WRITE: 6432, Role.READ: 6433}
+_MAX_HOLD_MS = 5_000.0
+_FIRST_NUMBER = 1_000_000
+"""Those below are of clients that ask no router."""
+
+
+class RouterMachine:
+    """The router's process, or the lack of it."""
+
+    def __init__(
+        self,
+        cluster: str,
+        secret: bytes,
+        agents: Mapping[str, Address],
+        engines: Mapping[str, VirtualEngine],
+        wires: Wires,
+        server: MemoryServer,
+        clock: MachineClock,
+        randomness: Randomness,
+    ) -> None:
+        self._cluster, self._secret, self._agents, self._wires = cluster, secret, agents, wires
+        self._databases = {name: engine.address for name, engine in engines.items()}
+        self._server, self.clock, self._randomness = server, clock, randomness
+        self.process: Process | None = None
+        self.router: BuiltinRouter | None = None
+        self.store = self._new_store()
+
+    def start(self) -> None:
+        if self.process is None:
+            gate = Gate()
+            self.process = Process(gate.spawn(self._run(gate)), gate)
+
+    async def kill(self) -> None:
+        """Its host stays: clients are told at once that nobody is there."""
+        process, self.process, self.router = self.process, None, None
+        if process is not None:
+            await process.kill()
+
+    def _new_store(self) -> MemoryStore:
+        return MemoryStore(self._server, self._cluster, self.clock, self._randomness)
+
+    async def _run(self, gate: Gate) -> None:
+        """As `router/__main__.py` puts it together."""
+        transports = VirtualTransports(self._wires, gate, ROUTER_HOST)
+        router = self.router = BuiltinRouter(
+            self._databases, {role: (endpoint(role),) for role in Role}, transports, self.clock,
+            max_hold_ms=_MAX_HOLD_MS, max_sessions=100,
+        )  # fmt: skip
+        await router.start()
+        name = f"router-{self._randomness.token()}"
+        watcher = Watcher(
+            tuple(self._agents.values()),
+            frozenset(self._databases),
+            Sender(self._cluster, self._secret, name, Part.ROUTER, self.clock.wall_ms()),
+            Inbox(self._cluster, self._secret),
+            self.clock,
+            router.follow,
+        )
+        network = VirtualNetwork(self._wires, gate, self.clock)
+        async with aclosing(self.store.watch(REGISTER)) as events:
+            await watcher.run(network, Address(ROUTER_HOST, 7000), events)
+
+
+def endpoint(role: Role) -> Address:
+    return Address(ROUTER_HOST, _PORTS[role])
+
+
+class Service:
+    """Fronts of all databases, the router, two clients that write and read, and one that reads on standbys."""
+
+    def __init__(
+        self, router: RouterMachine, engines: Mapping[str, VirtualEngine], wires: Wires, clock: VirtualClock, seed: int
+    ) -> None:
+        self.router = router
+        self.history: list[Operation] = []
+        self._wires, self._clock = wires, clock
+        self._fronts = [Front(engine, wires) for engine in engines.values()]
+        self._chance = random.Random(f"clients {seed}")
+        self._numbers = count(_FIRST_NUMBER)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.clients: list[SessionClient] = []
+
+    def start(self, pause_ms: float) -> None:
+        self.router.start()
+        self._tasks += [asyncio.create_task(front.run()) for front in self._fronts]
+        for name, role in (("w1", Role.WRITE), ("w2", Role.WRITE), ("r1", Role.READ)):
+            self.add_client(name, role, pause_ms)
+
+    def add_client(self, name: str, role: Role, pause_ms: float) -> SessionClient:
+        client = SessionClient(
+            name, role, endpoint(role), VirtualTransports(self._wires, Gate(), _CLIENTS_HOST), self._clock,
+            self._chance, self._numbers, self.history, pause_ms,
+        )  # fmt: skip
+        self.clients.append(client)
+        self._tasks.append(asyncio.create_task(client.run()))
+        return client
+
+    def served_all_since(self, answered: list[int]) -> bool:
+        """Whether each client has had an answer to a read since it had so many."""
+        return all(client.answered > before for client, before in zip(self.clients, answered, strict=True))
+
+    def breaches(self, there: frozenset[int], *, one_confirms: bool) -> list[str]:
+        """What clients were told in `quorum` and is not so, now that `there` is what a leader holds."""
+        found = lost_or_invented(self.history, there) + went_back(self.history)
+        return found + taken_back(self.history, there) if one_confirms else found
+
+    def check(self) -> None:
+        """Raises what a client, a front or the router has ended with: they never should."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+        for front in self._fronts:
+            for trouble in front.troubles:
+                raise trouble
+        process = self.router.process
+        if process is not None and process.task.done():
+            raise AssertionError(f"the router has ended: {process.task!r}")

@@ -1,0 +1,124 @@
+"""Clients come through the real router over simulated wires, and are told the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.play import leader_of, led_anew, play
+from twinstar.router.base import Role
+from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.operations import Told
+from twinstar.simulation.service import Service
+
+seeds = pytest.mark.parametrize("seed", range(3))
+PAUSE_MS = 15.0
+
+
+async def served(cluster: Cluster, service: Service, within_ms: float = 10_000) -> None:
+    """Everybody writes and reads, and what they were told is so."""
+    enough = [client.answered + 10 for client in service.clients]
+    await cluster.until("served", lambda: service.served_all_since(enough), within_ms)
+    assert service.breaches(leader_of(cluster).engine.numbers(), one_confirms=True) == []
+
+
+async def isolate_leader(cluster: Cluster) -> None:
+    """From the other members, the router and the store alike."""
+    cluster.isolate(leader_of(cluster).name)
+
+
+async def kill_leader(cluster: Cluster) -> None:
+    await cluster.kill_node(leader_of(cluster).name)
+
+
+async def kill_database(cluster: Cluster) -> None:
+    leader_of(cluster).engine.crash()
+
+
+async def freeze_leader(cluster: Cluster) -> None:
+    cluster.freeze(leader_of(cluster).name)
+
+
+async def suspend_leader(cluster: Cluster) -> None:
+    cluster.suspend(leader_of(cluster).name)
+
+
+@seeds
+@pytest.mark.parametrize("fault", [isolate_leader, kill_leader, kill_database, freeze_leader, suspend_leader])
+def test_clients_are_led_to_the_next_leader(
+    tmp_path: Path, seed: int, fault: Callable[[Cluster], Awaitable[None]]
+) -> None:
+    async def story(cluster: Cluster) -> None:
+        service = cluster.open_service(PAUSE_MS)
+        await served(cluster, service)
+        epoch = cluster.register.epoch
+        await fault(cluster)
+        await led_anew(cluster, epoch)
+        await served(cluster, service)
+        cluster.heal()
+        for name in cluster.names:
+            cluster.start(name)
+        await cluster.until("whole", cluster.whole)
+        await served(cluster, service)
+        told = {each.told for each in service.history if each.appended is not None}
+        assert Told.FAILED not in told, "nobody was led to a standby to write"
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+def test_a_leader_that_the_router_alone_reaches_shows_no_more_than_it_may(tmp_path: Path, seed: int) -> None:
+    """The old leader is cut off from the other members, not from the router, whose store is away as well: the next
+    leader's epoch ends every session with the old one before anybody is sent on.
+    """
+
+    async def story(cluster: Cluster) -> None:
+        service = cluster.open_service(PAUSE_MS)
+        await served(cluster, service)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        cluster.cut_router_from_store()
+        for name in cluster.names:
+            if name != old.name:
+                cluster.cut(old.name, name)
+        cluster.cut_store(old.name)
+        await led_anew(cluster, epoch)
+        await served(cluster, service)
+        assert service.router.router is not None
+        assert service.router.router.status().write == cluster.register.leader
+
+    play(tmp_path, story, seed)
+
+
+@seeds
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+def test_a_router_dies_or_stands_still(tmp_path: Path, seed: int, how: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        service = cluster.open_service(PAUSE_MS)
+        await served(cluster, service)
+        if how == "kill":
+            await cluster.kill_router()
+        else:
+            cluster.freeze_router()
+        await cluster.clock.sleep_ms(20)
+        answered = [client.answered for client in service.clients]
+        await cluster.clock.sleep_ms(5_000)
+        assert answered == [client.answered for client in service.clients]
+        cluster.start_router()
+        cluster.thaw_router()
+        await served(cluster, service)
+
+    play(tmp_path, story, seed)
+
+
+def test_readers_are_led_to_standbys(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        service = cluster.open_service(PAUSE_MS)
+        await served(cluster, service)
+        assert service.router.router is not None
+        status = service.router.router.status()
+        assert status.sessions[Role.READ].keys() <= set(cluster.names) - {cluster.register.leader}
+        assert set(status.read) == set(cluster.names) - {cluster.register.leader}
+
+    play(tmp_path, story, 1)
