@@ -21,20 +21,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 from statistics import median
 
+from twinstar.histories.operation import Outcome
+
 Key = tuple[int, int, int]
 """(client, number, attempt): identifies a row."""
-
-
-class Outcome(StrEnum):
-    ACKNOWLEDGED = "acknowledged"
-    FAILED = "failed"
-    """Refused with an error: the row was not written."""
-    UNKNOWN = "unknown"
-    """No answer, or one that promises nothing: the row may be there or may still arrive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from pathlib import Path
 
 from psycopg import OperationalError, pq
 
-from twinstar.drill.history import Attempt, Outcome
+from twinstar.drill.history import Attempt
+from twinstar.histories.operation import Outcome
 
 TABLE = "twinstar_drill"
 _REPORT_S = 0.1
