@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from twinstar.drill.history import (
     Attempt,
-    Outcome,
     acknowledged_per_bin,
     audit,
     gaps,
     longest_gap,
     median_and_maximum,
 )
+from twinstar.histories.operation import Outcome
 
 
 def attempt(number: int, outcome: Outcome, *, at: float = 0.0, client: int = 0, attempt: int = 0) -> Attempt:

@@ -6,10 +6,11 @@ import json
 from html.parser import HTMLParser
 
 from twinstar.drill.faults import Fault
-from twinstar.drill.history import Attempt, Outcome, audit, longest_gap
+from twinstar.drill.history import Attempt, audit, longest_gap
 from twinstar.drill.page import page
 from twinstar.drill.report import summary, to_json
 from twinstar.drill.run import Drill, Options, Repetition, Run
+from twinstar.histories.operation import Outcome
 
 
 def run(outage_ms: float, *, faulty: bool, lost: bool = False, leader_after: str = "n2") -> Run:

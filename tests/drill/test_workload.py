@@ -10,8 +10,9 @@ import psycopg
 
 from tests.drill.plain_postgresql import PlainPostgresql
 from twinstar.drill.driver import Workload, drop_table, make_table, present
-from twinstar.drill.history import Outcome, audit, longest_gap
+from twinstar.drill.history import audit, longest_gap
 from twinstar.drill.workload import TABLE, boot_ms
+from twinstar.histories.operation import Outcome
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import psycopg
 
 from twinstar.drill.driver import make_table
-from twinstar.drill.history import Attempt, Key, Outcome, audit
+from twinstar.drill.history import Attempt, Key, audit
 from twinstar.drill.workload import TABLE
+from twinstar.histories.operation import Outcome
 
 _COLUMNS = {
     "server": "inet_server_addr()::text",

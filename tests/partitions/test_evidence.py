@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.partitions.evidence import Row, objections
-from twinstar.drill.history import Attempt, Outcome
+from twinstar.drill.history import Attempt
+from twinstar.histories.operation import Outcome
 
 OLD, NEW = "10.0.0.1", "10.0.0.2"
 

@@ -25,9 +25,10 @@ from twinstar.cli.show_history import completed, history_table
 from twinstar.cli.up import serving_cluster
 from twinstar.drill.driver import Workload, make_table, present
 from twinstar.drill.faults import Fault, inject
-from twinstar.drill.history import Attempt, Audit, Outcome, audit, longest_gap
+from twinstar.drill.history import Attempt, Audit, audit, longest_gap
 from twinstar.drill.target import wait_until_serving
 from twinstar.drill.workload import boot_ms
+from twinstar.histories.operation import Outcome
 from twinstar.model.errors import EnvironmentTrouble
 
 _CALM_S = 3.0

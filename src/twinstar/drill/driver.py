@@ -17,8 +17,9 @@ from typing import Self
 
 import psycopg
 
-from twinstar.drill.history import Attempt, Key, Outcome
+from twinstar.drill.history import Attempt, Key
 from twinstar.drill.workload import TABLE, Job
+from twinstar.histories.operation import Outcome
 from twinstar.model.errors import EnvironmentTrouble
 
 
