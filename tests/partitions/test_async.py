@@ -37,7 +37,7 @@ def test_a_leader_cut_off_from_the_standbys_stays(leased: Lab) -> None:
     before = leased.cluster.whole()
     with leased.clients() as clients:
         leased.cut(([before.leader], leased.others(before.leader)))
-        leased.pause(4)
+        leased.pause(3.5)
         clients.served("the leader goes on")
     assert leased.leaders_since(before) == []
 
@@ -46,7 +46,7 @@ def test_a_leader_cut_off_from_the_clients_stays(leased: Lab) -> None:
     before = leased.cluster.whole()
     with leased.clients() as clients:
         leased.cut(([before.leader], [CLIENTS, ROUTER]))
-        leased.pause(4)
+        leased.pause(3.5)
         clients.served("a client beside the leader is served", before.leader)
     assert leased.leaders_since(before) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,3 +89,15 @@ def test_nothing_is_left_of_it_whatever_happens(net: Network) -> None:
     with pytest.raises(KeyError):
         fail_inside(tokens)
     assert not list(Path("/run/netns").glob(f"*{tokens[0]}*"))
+
+
+def test_boot_clocks_are_days_apart(net: Network) -> None:
+    if not net.clocks:
+        pytest.skip("no time namespaces: a kernel since 5.6 and root have them")
+    here, a, b = (seconds_since_boot(prefix) for prefix in ((), net.enter("a"), net.enter("b")))
+    assert a - here > 80_000
+    assert b - a > 80_000
+
+
+def seconds_since_boot(prefix: tuple[str, ...]) -> float:
+    return float(subprocess.run((*prefix, "cat", "/proc/uptime"), capture_output=True, text=True).stdout.split()[0])

@@ -46,7 +46,7 @@ def test_a_leader_cut_off_from_the_store_stays(quorum: Lab) -> None:
     before = quorum.cluster.whole()
     with quorum.clients() as clients:
         quorum.cut(([before.leader], STORE))
-        quorum.pause(4)
+        quorum.pause(3)
         clients.served("the leader goes on")
         assert quorum.cluster.status(before.leader)["epoch"] == before.epoch
     assert quorum.cluster.whole().epoch == before.epoch
@@ -56,7 +56,7 @@ def test_a_leader_cut_off_from_the_clients_stays(quorum: Lab) -> None:
     before = quorum.cluster.whole()
     with quorum.clients() as clients:
         quorum.cut(([before.leader], [CLIENTS, ROUTER]))
-        quorum.pause(4)
+        quorum.pause(3)
         clients.served("a client beside the leader is served", before.leader)
     assert quorum.cluster.whole().epoch == before.epoch
 
@@ -86,7 +86,7 @@ def test_a_standby_cut_off_from_everyone_changes_nothing(quorum: Lab) -> None:
     before = quorum.cluster.whole()
     with quorum.clients() as clients:
         quorum.net.cut(quorum.net.apart(quorum.others(before.leader)[0]))
-        quorum.pause(3)
+        quorum.pause(2)
         clients.served("the leader goes on")
     assert quorum.leaders_since(before) == []
 
@@ -95,7 +95,7 @@ def test_a_standby_cut_off_from_everyone_changes_nothing(quorum: Lab) -> None:
 def test_a_flapping_link_of_the_leader_brings_one_change_at_most(quorum: Lab, suspicions: float) -> None:
     before = quorum.cluster.whole()
     with quorum.clients():
-        for _ in range(3):
+        for _ in range(2):
             quorum.net.cut(quorum.net.apart(before.leader))
             quorum.pause(suspicions)
             quorum.net.join()

@@ -7,6 +7,10 @@ A cut is silence. The sender is told a hardware address that nobody has for the 
 neighbour entry, as every pair here has one), so its packets leave and arrive nowhere: no error, no reset, as with a
 broken switch. That is one direction; a whole cut is both. It needs `iproute2` alone.
 
+The hosts' boot clocks are days apart, where the kernel has time namespaces: no two machines have the same, and nobody
+may compare its own with another's. (They begin so; no namespace can make a running process's clock jump, and the
+wall clock is the machine's own.)
+
 What it does not show: delay, loss of single packets, and a link whose carrier goes.
 """
 
@@ -31,6 +35,7 @@ _FOLDER = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:ff:ff"
 _SWITCH = "switch"
+_CLOCKS_APART_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Network:
 
     token: str
     hosts: tuple[str, ...]
+    clocks: bool
+    """Whether each has a boot clock of its own."""
 
     @classmethod
     def read(cls, file: Path) -> Network | None:
@@ -47,7 +54,7 @@ class Network:
             raw = json.loads(file.read_text())
         except FileNotFoundError:
             return None
-        return cls(raw["token"], tuple(raw["hosts"]))
+        return cls(raw["token"], tuple(raw["hosts"]), raw["clocks"])
 
     def write(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +65,8 @@ class Network:
 
     def enter(self, host: str) -> tuple[str, ...]:
         """What stands before a command so that it runs at this host, under the same pid."""
-        return ("nsenter", f"--net={self._path(host)}")
+        ahead_s = (self.hosts.index(host) + 1) * _CLOCKS_APART_S
+        return ("nsenter", f"--net={self._path(host)}", *(_with_clock(ahead_s) if self.clocks else ()))
 
     @contextlib.contextmanager
     def inside(self, host: str) -> Iterator[None]:
@@ -136,12 +144,17 @@ class Network:
 @contextlib.contextmanager
 def network(hosts: Iterable[str]) -> Iterator[Network]:
     """Namespaces for these hosts, removed at the end. Raises EnvironmentTrouble where they cannot be made."""
-    made = Network(secrets.token_hex(4), tuple(hosts))
+    clocks = subprocess.run((*_with_clock(1), "true"), stderr=subprocess.DEVNULL, check=False).returncode == 0
+    made = Network(secrets.token_hex(4), tuple(hosts), clocks)
     try:
         made.make()
         yield made
     finally:
         made.remove()
+
+
+def _with_clock(ahead_s: int) -> tuple[str, ...]:
+    return ("unshare", "--time", f"--boottime={ahead_s}", f"--monotonic={ahead_s}")
 
 
 def _move_to(path: Path) -> None:
