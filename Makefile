@@ -14,6 +14,9 @@ PURE := $(wildcard tests/test_tidy.py tests/model tests/config tests/rules)
 PYTEST ?= $(PY) -m pytest
 # Further options for pytest: make test ARGS='-x tests/store'
 ARGS ?=
+# What `make test` plays of the simulator, always the same; `make soak` plays what follows on them.
+SEEDS := 1000
+SOAK_MINUTES ?= 20
 PIP := $(PY) -m pip --disable-pip-version-check
 
 .DELETE_ON_ERROR:
@@ -28,6 +31,7 @@ demo: $(VENV)/.run
 
 # A worker for each processor; the tests of a file stay together, and share what it has set up.
 test: debian-packages static
+	$(BIN)/twinstar simulate --seeds $(SEEDS)
 	$(PYTEST) -n logical --dist loadfile $(ARGS)
 
 check: static
@@ -41,6 +45,7 @@ static: $(VENV)/.dev
 	$(BIN)/mypy
 
 soak: debian-packages $(VENV)/.dev
+	$(BIN)/twinstar simulate --first-seed $$(($(SEEDS) + 1)) --minutes $(SOAK_MINUTES)
 	$(PYTEST) -m soak --timeout 3600 -s $(ARGS)
 
 wheel: $(VENV)/.dev

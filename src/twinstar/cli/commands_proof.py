@@ -86,6 +86,7 @@ def simulate(
     ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="They are counted from this one.")] = 1,
     seed: Annotated[int | None, typer.Option(min=0, help="Play this one alone, and tell its story.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --seed: also what the agents log.")] = False,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no seed after this time.")] = None,
     members: Annotated[int | None, typer.Option(min=2, max=7, help="How many; else the seed decides.")] = None,
     durability: Annotated[str, typer.Option(help="quorum, async, or all: the seed decides.")] = "all",
@@ -104,7 +105,7 @@ def simulate(
 
     order = Order.of(members, durability, store)
     if seed is not None:
-        replay(seed, order, json_file)
+        replay(seed, order, json_file, verbose=verbose)
     else:
         count = seeds if seeds is not None or minutes is not None else 1000
         simulate_many(first_seed, count, minutes, jobs, order, json_file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import logging
 import os
 import sys
 import time
@@ -49,7 +48,7 @@ class Order:
     @classmethod
     def of(cls, members: int | None, durability: str, store: str) -> Order:
         """Raises UsageError for a word that is none."""
-        wishes = Wishes(members, _word(Durability, durability), _word(StoreKind, store))
+        wishes = Wishes(members, _word(Durability, "durability", durability), _word(StoreKind, "store", store))
         given = {"members": wishes.members, "durability": wishes.durability, "store": wishes.store}
         return cls(wishes, "".join(f" --{name} {value}" for name, value in given.items() if value is not None))
 
@@ -58,21 +57,22 @@ class Order:
         return f"twinstar simulate --seed {seed}{self.options}"
 
 
-def _word(kind: type[Word], given: str) -> Word | None:
+def _word(kind: type[Word], what: str, given: str) -> Word | None:
     if given == _ALL:
         return None
     if given not in set(kind):
-        raise UsageError(f"There is no {kind.__name__.lower()} {given!r}: choose one of {', '.join(kind)}, or {_ALL}.")
+        raise UsageError(f"There is no {what} {given!r}: choose one of {', '.join(kind)}, or {_ALL}.")
     return kind(given)
 
 
 # -- one seed ----------------------------------------------------------------------------------------------------------
 
 
-def replay(seed: int, order: Order, json_file: Path | None) -> None:
-    """Plays one seed and tells its story. Exit status 1 when something was broken."""
-    logging.disable(logging.CRITICAL)
-    outcome = run_one(seed, draw(seed, order.wishes))
+def replay(seed: int, order: Order, json_file: Path | None, *, verbose: bool) -> None:
+    """Plays one seed and tells its story, with what the agents log if `verbose`. Exit status 1 when something was
+    broken.
+    """
+    outcome = run_one(seed, draw(seed, order.wishes), closely=verbose)
     if _write(json_file, _document(outcome, order)):
         print_line(_plan(outcome))
         for line in outcome.log:
@@ -130,7 +130,7 @@ def simulate_many(
         stopped = True
     real_s = time.monotonic() - began
     if _write(json_file, _report(tally, real_s, order)):
-        _show(tally, real_s, order)
+        show_campaign(tally, real_s, order)
     if tally.failures or not (tally.failovers or stopped):
         raise typer.Exit(1)
     if stopped:
@@ -166,7 +166,8 @@ def _speed(tally: Tally, real_s: float) -> float:
     return tally.virtual_ms / _HOUR_MS / (real_s / 60) if real_s else 0.0
 
 
-def _show(tally: Tally, real_s: float, order: Order) -> None:
+def show_campaign(tally: Tally, real_s: float, order: Order) -> None:
+    """The failures first, then the figures, what was never reached, and the verdict."""
     out = console()
     for outcome in tally.failures[:_SHOWN]:
         out.print(f"seed {outcome.seed} ({outcome.kind}, {outcome.plan.store}) failed:", style="bold red")

@@ -145,11 +145,11 @@ class PeerHistory:
             return self._unheard(now_ms, fresh_since_ms)
         if silent_ms < self._timings.probe_after_ms:
             return Heard(silent_ms)
+        if silent_ms >= self._timings.suspicion_ms:
+            return Silent(silent_ms)
         level = _phi(silent_ms, *self._rhythm())
         certain = silent_ms >= self._timings.suspicion_floor_ms and level >= _PHI_THRESHOLD
-        if certain or silent_ms >= self._timings.suspicion_ms:
-            return Silent(silent_ms)
-        return Missing(silent_ms, level)
+        return Silent(silent_ms) if certain else Missing(silent_ms, level)
 
     def next_change_ms(self, now_ms: float, fresh_since_ms: float = -math.inf) -> float:
         """When to ask again, if nothing is heard: the next moment at which the verdict may differ; `inf` for never."""

@@ -27,6 +27,8 @@ class Breakable:
     witness: Witness
     clock: VirtualClock
     directory: Path
+    store_latency_ms: tuple[float, float]
+    """Of a healthy store."""
 
     def __init__(self) -> None:
         self._flapping: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -225,6 +227,14 @@ class Breakable:
         if self.service is not None:
             self.service.router.store.faults.cut_off = cut_off
 
+    # -- the store ----------------------------------------------------------------------------------------------------
+
+    def slow_store(self, latency_ms: tuple[float, float]) -> None:
+        """One way, from and to, for everybody."""
+        for member in self.members.values():
+            if member.store is not None:
+                member.store.faults.latency_ms = latency_ms
+
     # -- the end of it ------------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
@@ -238,6 +248,7 @@ class Breakable:
         self.thaw_router()
         self.start_router()
         self.cut_router_from_store(False)
+        self.slow_store(self.store_latency_ms)
         for name, member in self.members.items():
             self.rejoin(name)
             self.rate(name, 1.0)

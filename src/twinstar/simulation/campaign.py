@@ -4,7 +4,6 @@ makes no difference.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -77,7 +76,6 @@ def play_many(
 def _prepare() -> None:
     """Of a new process: Ctrl-C is for its parent to heed, and it ends when that is no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.disable(logging.CRITICAL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

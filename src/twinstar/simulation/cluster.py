@@ -18,9 +18,10 @@ from twinstar.model.register import Register
 from twinstar.model.timing import Timings
 from twinstar.model.view import Settings
 from twinstar.simulation.breaking import Breakable
-from twinstar.simulation.chronicle import Chronicle
+from twinstar.simulation.chronicle import Chronicle, speaker
 from twinstar.simulation.client import Client
 from twinstar.simulation.clocks import MachineClock, switched_on
+from twinstar.simulation.coverage import Scout
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.freezing import Gate, outside
@@ -49,10 +50,15 @@ class Cluster(Breakable):
         self.seed, self.plan = seed, plan
         self.clock = VirtualClock(loop)
         self.chronicle = Chronicle(self.clock)
+        self.store_latency_ms = _LATENCY_MS[plan.store]
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
         self.server = MemoryServer()
-        self.witness = Witness(plan.durability)
+        self.witness = Witness(plan.durability, plan.maximum_lag_bytes, self.chronicle.tell)
+        self._scout = Scout(self.witness.sometimes, self.chronicle.tell)
+        self.server.noticed = self._noticed
+        self.changed = asyncio.Event()
+        """Set, and replaced, when the register has changed."""
         self.fleet = Fleet(self.clock, self.randomness, self.wires.passes, self.witness)
         self.directory = directory
         self.names = tuple(f"n{i}" for i in range(1, plan.size + 1))
@@ -66,6 +72,8 @@ class Cluster(Breakable):
         }
         self._timings = Timings.preset("fast", {"voter_removal_ms": plan.voter_removal_ms})
         self._decoded: tuple[int, Register | None] = (-1, None)
+        self.registers: list[Register] = []
+        """Every version that there ever was."""
         self._numbers = count(1)
         self._background: list[asyncio.Task[Any]] = []
 
@@ -91,7 +99,7 @@ class Cluster(Breakable):
         )
         member.guard_boot = member.guard.boot
         network = VirtualNetwork(self.wires, gate, member.clock)
-        member.guard_process = Process(gate.spawn(member.guard.run(network)), gate)
+        member.guard_process = self._process(name, member.guard.run(network), gate)
 
     def start_agent(self, name: str) -> None:
         member, gate, timings = self._switched_on(name), Gate(), self._timings
@@ -101,19 +109,28 @@ class Cluster(Breakable):
             election_timeout_ms=timings.election_timeout_ms, naming_delay_ms=timings.naming_delay_ms,
             heartbeat_ms=timings.heartbeat_ms, voter_removal_ms=timings.voter_removal_ms,
             start_grace_ms=timings.start_grace_ms, lease_ms=self.plan.lease_ms, nofailover=self.plan.nofailover,
+            maximum_lag_bytes=self.plan.maximum_lag_bytes,
         )  # fmt: skip
         settings = AgentSettings(
             _CLUSTER, name, _SECRET, rules, timings, self._addresses, self.directory / f"{name}.json"
         )
         faults = member.store.faults if member.store else None
         member.store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
-        member.store.faults = faults or Faults(latency_ms=_LATENCY_MS[self.plan.store])
+        member.store.faults = faults or Faults(latency_ms=self.store_latency_ms)
         engine = outside(member.engine)
         network = VirtualNetwork(self.wires, gate, clock)
         member.agent = Agent(
             settings, member.store, engine, clock, self.randomness, network, member.engine.peer_answers
         )
-        member.agent_process = Process(gate.spawn(member.agent.run()), gate)
+        member.agent_process = self._process(name, member.agent.run(), gate)
+
+    @staticmethod
+    def _process(name: str, work: Coroutine[Any, Any, None], gate: Gate) -> Process:
+        token = speaker.set(name)
+        try:
+            return Process(gate.spawn(work), gate)
+        finally:
+            speaker.reset(token)
 
     def _switched_on(self, name: str) -> Member:
         """The member, whose machine begins anew if it was off."""
@@ -164,6 +181,20 @@ class Cluster(Breakable):
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 
+    def _noticed(self, key: str, value: bytes, applied: bool) -> None:
+        """The store was asked to change something."""
+        if not key.endswith("/register"):
+            return
+        register = Register.decode(value)
+        if not applied:
+            self._scout.refused(register)
+            return
+        self.registers.append(register)
+        self.witness.register(register)
+        self._scout.changed(register)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
     async def _witness_for_ever(self) -> None:
         while True:
             for member in self.members.values():
@@ -182,11 +213,6 @@ class Cluster(Breakable):
         register = self._decoded[1]
         assert register is not None
         return register
-
-    def registers(self) -> list[Register]:
-        """Every version that there ever was."""
-        changes = [c for c in self.server.history if c.key.endswith("/register") and c.value is not None]
-        return [Register.decode(c.value.value) for c in changes if c.value is not None]
 
     def leader(self) -> Member | None:
         """The member whose epoch is open by its own word."""
@@ -211,7 +237,6 @@ class Cluster(Breakable):
 
     def check(self) -> None:
         """Raises AssertionError when an invariant is broken, or an agent or guard has ended by itself."""
-        self.witness.registers(self.registers())
         if self.service is not None:
             self.service.check()
         for member in self.members.values():

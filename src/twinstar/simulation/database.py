@@ -76,7 +76,8 @@ class VirtualEngine(LeftOut):
                     self.tell()
                 by = self._confirmed_by(count * RECORD_BYTES)
                 if by is not None:
-                    self.fleet.witness.acknowledges(self.member, by.epoch, number)
+                    at = Position(self.disk.log[count - 1].timeline, count * RECORD_BYTES)
+                    self.fleet.witness.acknowledges(self.member, by.epoch, number, at)
                     return True
             await self.news.wait()
         raise EngineError(f"{self.member} ended before the commit was confirmed.")

@@ -7,17 +7,21 @@ when they come, two within a second or many at once.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from twinstar.model.register import Durability
 from twinstar.simulation.cluster import Cluster
-from twinstar.simulation.menu import MENU, Scene, resumed
+from twinstar.simulation.menu import LEADER_FAILS, MENU
+from twinstar.simulation.scene import Fault, Scene, resumed
 from twinstar.simulation.service import Service
 
 RECOVERY_MS = 60_000.0
-"""Within this after the last fault the cluster must serve."""
+"""Within this after the last fault the cluster must serve, and within this again be whole."""
 _CLIENT_PAUSE_MS = 40.0
 _SESSION_PAUSE_MS = 60.0
-_PAUSES_MS = (5.0, 60.0, 800.0, 4_000.0, 15_000.0)
+_PAUSES_MS = (5.0, 60.0, 400.0, 1_500.0, 5_000.0)
+_BEGINS_WITH_LEADER = 0.8
+"""How often the day begins with a failure of the leader: most should have a failover."""
 
 
 class Disaster:
@@ -29,46 +33,44 @@ class Disaster:
         self._cluster = cluster
         self._chance = random.Random(f"faults {cluster.seed}")
         self._scene = Scene(cluster, self._chance)
-        leased = cluster.plan.durability is Durability.ASYNC
-        self._menu = [fault for fault in MENU if not leased or fault.with_lease]
 
     async def run(self) -> None:
         """Raises AssertionError when an invariant breaks, or the cluster does not serve in time after the end."""
-        cluster = self._cluster
+        cluster, chance = self._cluster, self._chance
         for choose in (cluster.any_primary, cluster.any_primary, None):
             cluster.client(choose, pause_ms=_CLIENT_PAUSE_MS)
         service = cluster.open_service(_SESSION_PAUSE_MS)
+        await cluster.clock.sleep_ms(chance.uniform(0, 300))
+        if chance.random() < _BEGINS_WITH_LEADER:
+            await self._scene.strike(self._drawn(LEADER_FAILS), cluster.register.leader)
+            await cluster.clock.sleep_ms(chance.uniform(0, 3_000))
         for _ in range(cluster.plan.faults):
-            await self._one()
-            await cluster.clock.sleep_ms(self._chance.uniform(0, self._chance.choice(_PAUSES_MS)))
+            await self._scene.strike(self._drawn(MENU), self._scene.anybody(leader=0.5))
+            await cluster.clock.sleep_ms(chance.uniform(0, chance.choice(_PAUSES_MS)))
             cluster.check()
         await self._heal_and_serve(service)
 
-    async def _one(self) -> None:
-        cluster = self._cluster
-        (fault,) = self._chance.choices(self._menu, [each.weight for each in self._menu])
-        leader = cluster.register.leader
-        target = leader if self._chance.random() < 0.5 else self._chance.choice(cluster.names)
-        cluster.chronicle.tell(f"{fault.name} {target} (leader {leader}, epoch {cluster.register.epoch})")
-        cluster.chronicle.faults[fault.name] += 1
-        await fault.act(self._scene, target)
+    def _drawn(self, faults: Sequence[Fault]) -> Fault:
+        leased = self._cluster.plan.durability is Durability.ASYNC
+        fitting = [fault for fault in faults if fault.with_lease or not leased]
+        return self._chance.choices(fitting, [fault.weight for fault in fitting])[0]
 
     async def _heal_and_serve(self, service: Service) -> None:
         cluster = self._cluster
-        cluster.heal()
-        for name in cluster.names:
-            cluster.start(name)
+        await self._scene.calm()
         cluster.chronicle.tell("everything is healed")
         probe = cluster.client(pause_ms=_CLIENT_PAUSE_MS)
         before = [client.answered for client in service.clients]
         await cluster.until("serving", lambda: resumed(cluster) and probe.acknowledged, RECOVERY_MS)
+        cluster.chronicle.tell("it serves again")
         await cluster.until("serving through the router", lambda: service.served_all_since(before), RECOVERY_MS)
         await cluster.until("whole", lambda: resumed(cluster) and cluster.whole(), RECOVERY_MS)
+        cluster.chronicle.tell("it is whole again")
         cluster.check()
+        leader = cluster.leader()
+        assert leader is not None
+        lost = cluster.witness.acknowledged.keys() - leader.engine.numbers() - cluster.witness.lost
+        assert not lost, f"acknowledged and gone: {sorted(lost)[:5]}"
         if cluster.plan.durability is Durability.QUORUM:
-            leader = cluster.leader()
-            assert leader is not None
-            lost = cluster.witness.acknowledged.keys() - leader.engine.numbers()
-            assert not lost, f"acknowledged and gone: {sorted(lost)[:5]}"
             breaches = service.breaches(leader.engine.numbers(), one_confirms=cluster.plan.size // 2 <= 1)
             assert not breaches, "; ".join(breaches[:5])

@@ -114,6 +114,7 @@ class VirtualGuard:
             return Seen(self._engine.run)
         found = self._engine.has_processes
         if kill:
+            self._engine.fleet.witness.sometimes["guard fired"] += found
             self._engine.end_at_once()
         return Swept(int(found))
 

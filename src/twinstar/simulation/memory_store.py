@@ -70,6 +70,8 @@ class MemoryServer:
         self.revision = ABSENT
         self.running = True
         self.history: list[_Change] = []
+        self.noticed: Callable[[str, bytes, bool], object] = lambda *_: None
+        """Called for every compare-and-set that arrives: the key, the value, and whether it was applied."""
         self._values: dict[str, Versioned] = {}
         self._watchers: dict[Inbox[_Change], str] = {}
         self._late: set[asyncio.Task[None]] = set()
@@ -98,9 +100,11 @@ class MemoryServer:
     def compare_and_set(self, key: str, value: bytes, expected_revision: int) -> Applied | Conflict:
         current = self._values.get(key)
         if (current.revision if current else ABSENT) != expected_revision:
+            self.noticed(key, value, False)
             return Conflict(current)
         self._values[key] = Versioned(key, value, self.revision + 1)
         self._note(key, self._values[key])
+        self.noticed(key, value, True)
         return Applied(self.revision)
 
     def delete(self, key: str) -> None:

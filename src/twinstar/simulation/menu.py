@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
-
-from twinstar.model.effects import ChangeRegister
 from twinstar.model.register import Durability
-from twinstar.model.view import View
 from twinstar.rules.active_passive import operator
-from twinstar.simulation.cluster import Cluster
 from twinstar.simulation.network import Weather
+from twinstar.simulation.scene import Fault, Scene
 
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Where a fault happens, and by what chance its details are drawn."""
-
-    cluster: Cluster
-    chance: random.Random
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    name: str
-    act: Callable[[Scene, str], Awaitable[None]]
-    """Does it, to the member that is named."""
-    weight: float = 1.0
-    with_lease: bool = True
-    """Durability `async` protects against it (`docs/protocol.md`)."""
-
-
-def resumed(cluster: Cluster) -> bool:
-    """Whether it is not paused. Asks for that as long as it is: what was asked of a frozen agent is done when it goes
-    on.
-    """
-    for member in cluster.members.values():
-        agent = member.agent
-        if agent is not None and agent.ledger.ok and agent.ledger.register and agent.ledger.register.paused:
-            cluster.aside(_unless_refused(member.by_hand(lambda view: operator.pause(view, False))))
-            break
-    return not cluster.register.paused
+# -- processes and machines --------------------------------------------------------------------------------------------
 
 
 async def _kill_node(scene: Scene, name: str) -> None:
     await scene.cluster.kill_node(name)
+
+
+async def _restart_node(scene: Scene, name: str) -> None:
+    await scene.cluster.kill_node(name)
+    await _back(scene, name)
 
 
 async def _kill_database(scene: Scene, name: str) -> None:
@@ -57,30 +27,60 @@ async def _kill_agent(scene: Scene, name: str) -> None:
     await scene.cluster.kill_agent(name)
 
 
+async def _restart_agent(scene: Scene, name: str) -> None:
+    await scene.cluster.kill_agent(name)
+    await _back(scene, name)
+
+
 async def _kill_guard(scene: Scene, name: str) -> None:
     await scene.cluster.kill_guard(name)
 
 
-async def _kill_all(scene: Scene, name: str) -> None:
-    """Power fails, and all but one come back."""
-    for each in scene.cluster.names:
-        await scene.cluster.kill_node(each)
-    for each in scene.cluster.names:
-        if each != name:
-            scene.cluster.start(each)
+async def _restart_guard(scene: Scene, name: str) -> None:
+    await scene.cluster.kill_guard(name)
+    await _back(scene, name)
 
 
-async def _restart(scene: Scene, name: str) -> None:
+async def _power_failure(scene: Scene, name: str) -> None:
+    """All come back, one after another; perhaps one does not."""
+    cluster = scene.cluster
+    missing = name if scene.chance.random() < 0.5 else None
+    for each in cluster.names:
+        await cluster.kill_node(each)
+    for each in scene.chance.sample(cluster.names, len(cluster.names)):
+        if each != missing:
+            await _back(scene, each)
+
+
+async def _back(scene: Scene, name: str) -> None:
+    """Whoever starts processes again does so at once, or a moment later."""
+    await scene.cluster.clock.sleep_ms(scene.chance.choice((0, scene.chance.uniform(0, 300))))
     scene.cluster.start(name)
 
 
-async def _restart_all(scene: Scene, _: str) -> None:
+async def _start(scene: Scene, name: str) -> None:
+    scene.cluster.start(name)
+
+
+async def _start_all(scene: Scene, _: str) -> None:
     for each in scene.cluster.names:
         scene.cluster.start(each)
 
 
 async def _freeze(scene: Scene, name: str) -> None:
     scene.cluster.freeze(name)
+
+
+async def _freeze_briefly(scene: Scene, name: str) -> None:
+    """Long enough to be replaced, or not."""
+    scene.cluster.freeze(name)
+    pause_ms = scene.chance.uniform(50, scene.chance.choice((300, 1_500)))
+
+    async def thaw() -> None:
+        await scene.cluster.clock.sleep_ms(pause_ms)
+        scene.cluster.thaw(name)
+
+    scene.later(thaw())
 
 
 async def _freeze_agent(scene: Scene, name: str) -> None:
@@ -98,36 +98,6 @@ async def _thaw(scene: Scene, name: str) -> None:
     scene.cluster.thaw(name)
 
 
-async def _isolate(scene: Scene, name: str) -> None:
-    scene.cluster.isolate(name, store=scene.chance.random() < 0.5)
-
-
-async def _cut(scene: Scene, name: str) -> None:
-    scene.cluster.cut(name, scene.chance.choice([n for n in scene.cluster.names if n != name]))
-
-
-async def _one_way(scene: Scene, name: str) -> None:
-    scene.chance.choice((scene.cluster.deafen, scene.cluster.mute))(name)
-
-
-async def _cut_store(scene: Scene, name: str) -> None:
-    scene.cluster.cut_store(name)
-
-
-async def _bad_weather(scene: Scene, name: str) -> None:
-    """Late, lost and doubled, between the node and all others."""
-    uniform = scene.chance.uniform
-    weather = Weather(late=uniform(0, 0.3), late_ms=(1, uniform(5, 300)), lost=uniform(0, 0.3), twice=uniform(0, 0.1))
-    for other in scene.cluster.names:
-        if other != name:
-            scene.cluster.lossy(name, other, weather)
-
-
-async def _flap(scene: Scene, name: str) -> None:
-    other = scene.chance.choice([n for n in scene.cluster.names if n != name])
-    scene.cluster.flap(name, other, scene.chance.uniform(20, 2_000), scene.chance.uniform(20, 2_000))
-
-
 async def _suspend(scene: Scene, name: str) -> None:
     scene.cluster.suspend(name)
 
@@ -136,7 +106,7 @@ async def _pause_machine(scene: Scene, name: str) -> None:
     scene.cluster.pause_machine(name)
 
 
-async def _steps(scene: Scene, name: str) -> None:
+async def _amid_steps(scene: Scene, name: str) -> None:
     """Something happens to a process in the midst of what it is doing."""
     cluster = scene.cluster
     what = scene.chance.choice((cluster.kill_agent_between_steps, cluster.freeze_agent_between_steps))
@@ -157,15 +127,76 @@ async def _drift(scene: Scene, name: str) -> None:
     scene.cluster.rate(name, scene.chance.uniform(0.996, 1.004) if leased else scene.chance.uniform(0.7, 1.4))
 
 
+async def _lose_disk(scene: Scene, name: str) -> None:
+    """While the cluster is whole, one disk may go."""
+    if scene.cluster.whole():
+        await scene.cluster.lose_disk(name)
+        scene.cluster.start(name)
+
+
+# -- the network -------------------------------------------------------------------------------------------------------
+
+
+async def _isolate(scene: Scene, name: str) -> None:
+    scene.cluster.isolate(name, store=scene.chance.random() < 0.5)
+
+
+async def _false_alarm(scene: Scene, name: str) -> None:
+    """Agent and guard stand still while the database lives."""
+    for process in scene.cluster.members[name].processes:
+        process.gate.shut()
+    pause_ms = scene.chance.uniform(300, 1_200)
+
+    async def go_on() -> None:
+        await scene.cluster.clock.sleep_ms(pause_ms)
+        for process in scene.cluster.members[name].processes:
+            process.gate.open()
+
+    scene.later(go_on())
+
+
+async def _cut(scene: Scene, name: str) -> None:
+    scene.cluster.cut(name, scene.another(name))
+
+
+async def _one_way(scene: Scene, name: str) -> None:
+    """It is not heard by some that it hears, or the other way round."""
+    outwards = scene.chance.random() < 0.5
+    others = [each for each in scene.cluster.names if each != name]
+    for other in scene.chance.sample(others, scene.chance.randint(1, len(others))):
+        scene.cluster.cut_one_way(*((name, other) if outwards else (other, name)))
+
+
+async def _cut_store(scene: Scene, name: str) -> None:
+    scene.cluster.cut_store(name)
+
+
+async def _bad_weather(scene: Scene, name: str) -> None:
+    """Late, lost and doubled, between the node and all others."""
+    uniform = scene.chance.uniform
+    weather = Weather(late=uniform(0, 0.3), late_ms=(1, uniform(5, 300)), lost=uniform(0, 0.3), twice=uniform(0, 0.1))
+    for other in scene.cluster.names:
+        if other != name:
+            scene.cluster.lossy(name, other, weather)
+
+
+async def _flap(scene: Scene, name: str) -> None:
+    scene.cluster.flap(name, scene.another(name), scene.chance.uniform(20, 2_000), scene.chance.uniform(20, 2_000))
+
+
+# -- the router --------------------------------------------------------------------------------------------------------
+
+
 async def _kill_router(scene: Scene, _: str) -> None:
     """It is started again by whoever looks after it."""
     await scene.cluster.kill_router()
-    scene.cluster.aside(_start_router_later(scene.cluster, scene.chance.uniform(50, 3_000)))
+    after_ms = scene.chance.uniform(50, 3_000)
 
+    async def start() -> None:
+        await scene.cluster.clock.sleep_ms(after_ms)
+        scene.cluster.start_router()
 
-async def _start_router_later(cluster: Cluster, after_ms: float) -> None:
-    await cluster.clock.sleep_ms(after_ms)
-    cluster.start_router()
+    scene.later(start())
 
 
 async def _freeze_router(scene: Scene, _: str) -> None:
@@ -188,12 +219,32 @@ async def _heal(scene: Scene, _: str) -> None:
     scene.cluster.heal()
 
 
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
 async def _stop_store(scene: Scene, _: str) -> None:
     scene.cluster.server.stop()
 
 
 async def _start_store(scene: Scene, _: str) -> None:
     scene.cluster.server.start()
+
+
+async def _restart_store(scene: Scene, _: str) -> None:
+    """As an election of the store's own, or an upgrade."""
+    scene.cluster.server.stop()
+    pause_ms = scene.chance.uniform(5, scene.chance.choice((200, 2_500)))
+
+    async def start() -> None:
+        await scene.cluster.clock.sleep_ms(pause_ms)
+        scene.cluster.server.start()
+
+    scene.later(start())
+
+
+async def _slow_store(scene: Scene, _: str) -> None:
+    longest_ms = scene.chance.choice((30.0, 150.0, 600.0))
+    scene.cluster.slow_store((longest_ms / 5, longest_ms))
 
 
 async def _doubt(scene: Scene, name: str) -> None:
@@ -205,63 +256,82 @@ async def _doubt(scene: Scene, name: str) -> None:
         store.faults.late_request, store.faults.break_watch = between(0, 0.4), between(0, 0.2)
 
 
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
 async def _switchover(scene: Scene, _: str) -> None:
-    await _by_hand(scene, lambda view: operator.switchover(view, None, 5_000))
+    scene.ask(lambda view: operator.switchover(view, None, 5_000))
 
 
 async def _failover(scene: Scene, _: str) -> None:
-    await _by_hand(scene, lambda view: operator.failover(view, None, accept_loss=False))
+    scene.ask(lambda view: operator.failover(view, None, accept_loss=False))
 
 
 async def _pause(scene: Scene, _: str) -> None:
-    await _by_hand(scene, lambda view: operator.pause(view, paused=True))
+    scene.ask(lambda view: operator.pause(view, paused=True))
 
 
-async def _resume_by_hand(scene: Scene, _: str) -> None:
-    await _by_hand(scene, lambda view: operator.pause(view, paused=False))
+async def _resume(scene: Scene, _: str) -> None:
+    scene.ask(lambda view: operator.pause(view, paused=False))
 
 
-async def _lose_disk(scene: Scene, name: str) -> None:
-    """While the cluster is whole, one disk may go."""
-    if scene.cluster.whole():
-        await scene.cluster.lose_disk(name)
-        scene.cluster.start(name)
+# -- at the worst moment -----------------------------------------------------------------------------------------------
 
 
-async def _by_hand(scene: Scene, ask: Callable[[View], ChangeRegister]) -> None:
-    """Asks the leader's agent; what it refuses is not done."""
-    cluster = scene.cluster
-    leader = cluster.members[cluster.register.leader]
-    if leader.agent is not None:
-        cluster.aside(_unless_refused(leader.by_hand(ask)))
+async def _ambush(scene: Scene, _: str) -> None:
+    """Waits for the register's next version while somebody is being chosen or not open yet, and strikes right then or
+    a few steps later."""
+    scene.later(_strike_at_next(scene))
 
 
-async def _unless_refused(change: Awaitable[ChangeRegister | None]) -> None:
-    with suppress(operator.Refused):
-        await change
+async def _strike_at_next(scene: Scene) -> None:
+    cluster, chance = scene.cluster, scene.chance
+    while True:
+        await cluster.changed.wait()
+        if cluster.leader() is None or cluster.register.switchover is not None:
+            break
+    await cluster.clock.sleep_ms(chance.uniform(0, chance.choice((2, 20, 100, 400))))
+    leased = bool(cluster.register.lease_ms)
+    choices = [fault for fault in AMBUSHES if fault.with_lease or not leased]
+    (fault,) = chance.choices(choices, [each.weight for each in choices])
+    cluster.witness.sometimes["ambushed"] += 1
+    await scene.strike(fault, scene.anybody(leader=0.6), " (from an ambush)")
 
+
+LEADER_FAILS = (
+    Fault("kill node", _kill_node, 2, deadly=True),
+    Fault("restart node", _restart_node, 2, deadly=True),
+    Fault("kill database", _kill_database, 2, deadly=True),
+    Fault("hang database", _hang_database, deadly=True),
+    Fault("freeze", _freeze, deadly=True, with_lease=False),
+    Fault("isolate", _isolate, 2),
+)
+"""What makes another member lead, when it is done to the leader."""
+
+AMBUSHES = (
+    *LEADER_FAILS,
+    Fault("kill agent", _kill_agent, deadly=True),
+    Fault("restart agent", _restart_agent, deadly=True),
+    Fault("restart guard", _restart_guard),
+    Fault("restart store", _restart_store, 2),
+    Fault("stop store", _stop_store, 0.5),
+    Fault("freeze briefly", _freeze_briefly, with_lease=False),
+)
 
 MENU = (
-    Fault("kill node", _kill_node),
-    Fault("kill database", _kill_database),
-    Fault("kill agent", _kill_agent),
-    Fault("kill guard", _kill_guard, with_lease=False),
-    Fault("kill all but", _kill_all),
-    Fault("restart", _restart, weight=2),
-    Fault("restart all", _restart_all),
-    Fault("freeze", _freeze, with_lease=False),
+    *AMBUSHES,
+    Fault("ambush", _ambush, 5),
+    Fault("kill guard", _kill_guard, 0.5, with_lease=False),
+    Fault("power failure", _power_failure, 1.5),
+    Fault("start", _start, 2),
+    Fault("start all", _start_all, 1.5),
     Fault("freeze agent", _freeze_agent),
-    Fault("hang database", _hang_database),
     Fault("thaw", _thaw),
-    Fault("isolate", _isolate),
-    Fault("cut", _cut),
-    Fault("one way", _one_way),
-    Fault("cut store", _cut_store),
-    Fault("bad weather", _bad_weather),
-    Fault("flap", _flap),
+    Fault("lose disk", _lose_disk),
+    Fault("false alarm", _false_alarm, 2, with_lease=False),
     Fault("suspend", _suspend, with_lease=False),
     Fault("pause machine", _pause_machine, with_lease=False),
-    Fault("amid steps", _steps, weight=2),
+    Fault("amid steps", _amid_steps, 2),
     Fault("freeze amid steps", _freeze_amid, with_lease=False),
     Fault("set clock", _set_clock),
     Fault("drift", _drift),
@@ -270,13 +340,17 @@ MENU = (
     Fault("thaw router", _thaw_router, weight=0.5),
     Fault("cut router", _cut_router),
     Fault("cut router from store", _cut_router_from_store, weight=0.5),
-    Fault("heal", _heal, weight=2),
-    Fault("stop store", _stop_store),
+    Fault("cut", _cut),
+    Fault("one way", _one_way, 1.5),
+    Fault("cut store", _cut_store),
+    Fault("flap", _flap),
+    Fault("bad weather", _bad_weather),
+    Fault("heal", _heal, 2),
     Fault("start store", _start_store),
-    Fault("doubt", _doubt),
-    Fault("switchover", _switchover),
+    Fault("slow store", _slow_store),
+    Fault("doubt", _doubt, 1.5),
+    Fault("switchover", _switchover, 1.5),
     Fault("failover", _failover),
-    Fault("pause", _pause),
-    Fault("resume", _resume_by_hand),
-    Fault("lose disk", _lose_disk),
+    Fault("pause", _pause, 0.5),
+    Fault("resume", _resume, 0.5),
 )

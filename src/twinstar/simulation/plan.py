@@ -29,6 +29,7 @@ class Plan:
     policy: Literal["block", "degrade"] = "block"
     store: StoreKind = StoreKind.EMBEDDED
     lease_ms: int = 2_000
+    maximum_lag_bytes: int = 1 << 20
     voter_removal_ms: float = 10_000
     nofailover: frozenset[str] = frozenset()
     faults: int = 10
@@ -60,6 +61,7 @@ def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
         policy="degrade" if chance.random() < 0.35 else "block",
         store=chance.choice(list(StoreKind)),
         lease_ms=chance.choice((1_000, 2_000, 5_000)),
+        maximum_lag_bytes=chance.choice((640, 6_400, 1 << 20)),
         voter_removal_ms=chance.choice((1_500, 10_000)),
         faults=chance.randint(4, 10),
     )

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from twinstar.model.register import Phase
+from twinstar.simulation.chronicle import listening
 from twinstar.simulation.cluster import Cluster
 from twinstar.simulation.disaster import Disaster
 from twinstar.simulation.plan import Plan, draw
@@ -46,9 +47,10 @@ class Outcome:
         return self.plan.kind
 
 
-def run_one(seed: int, plan: Plan | None = None) -> Outcome:
+def run_one(seed: int, plan: Plan | None = None, closely: bool = False) -> Outcome:
     """Plays the disaster of a seed, on the plan that it draws unless one is given. Never raises for what the cluster
     does: a broken invariant, a service that does not come back and a process that ends by itself are breaches.
+    `closely`: with what the agents log in the story.
     """
     plan = plan or draw(seed)
     memory = _MEMORY if _MEMORY.is_dir() else None
@@ -57,7 +59,7 @@ def run_one(seed: int, plan: Plan | None = None) -> Outcome:
         clusters: list[Cluster] = []
         breach: str | None = None
         try:
-            run_virtually(_played(loop, seed, Path(directory), plan, _disaster, clusters.append), loop)
+            run_virtually(_played(loop, seed, Path(directory), plan, _disaster, clusters.append, closely), loop)
         except (AssertionError, Deadlock) as error:
             breach = str(error) or repr(error)
     (cluster,) = clusters
@@ -77,21 +79,31 @@ def run_one(seed: int, plan: Plan | None = None) -> Outcome:
 def play(directory: Path, story: Story, seed: int, plan: Plan | None = None) -> Cluster:
     """Begins the story when the cluster is whole. Raises AssertionError when an invariant is broken on the way."""
     loop = VirtualLoop()
-    return run_virtually(_played(loop, seed, directory, plan or Plan(), story, lambda _: None), loop)
+    return run_virtually(_played(loop, seed, directory, plan or Plan(), story, lambda _: None, False), loop)
 
 
 async def _played(
-    loop: VirtualLoop, seed: int, directory: Path, plan: Plan, story: Story, made: Callable[[Cluster], None]
+    loop: VirtualLoop,
+    seed: int,
+    directory: Path,
+    plan: Plan,
+    story: Story,
+    made: Callable[[Cluster], None],
+    closely: bool,
 ) -> Cluster:
     cluster = Cluster(loop, seed, directory, plan)
     made(cluster)
-    try:
-        cluster.start_all()
-        await cluster.until("whole", cluster.whole)
-        await story(cluster)
-        cluster.check()
-    finally:
-        cluster.end()
+    unexpected = cluster.witness.breaches.append
+    loop.set_exception_handler(lambda _, context: unexpected(f"{context['message']}: {context.get('exception')!r}"))
+    with listening(cluster.chronicle, unexpected, closely):
+        try:
+            cluster.start_all()
+            await cluster.until("whole", cluster.whole)
+            await story(cluster)
+            cluster.check()
+        finally:
+            cluster.chronicle.mark(cluster.randomness.token())  # whatever was drawn before has moved it
+            cluster.end()
     return cluster
 
 
@@ -101,5 +113,5 @@ async def _disaster(cluster: Cluster) -> None:
 
 def failovers(cluster: Cluster) -> int:
     """How often the register named another leader than before."""
-    leaders = [each.leader for each in cluster.registers() if each.phase is Phase.LEADING and each.leader]
+    leaders = [each.leader for each in cluster.registers if each.phase is Phase.LEADING and each.leader]
     return sum(before != after for before, after in pairwise(leaders))

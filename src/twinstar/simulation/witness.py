@@ -7,9 +7,10 @@ are those of `docs/protocol.md`, "Invariants".)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase, Register
 
 
@@ -25,9 +26,15 @@ class Beginning:
 @dataclass(slots=True)
 class Witness:
     durability: Durability
+    maximum_lag_bytes: int = 1 << 20
+    """`async`: how far behind the leader's last published position whoever takes over may be."""
+    tell: Callable[[str], None] = print
+    """What is told of the beginnings, for the story."""
     beginnings: dict[int, Beginning] = field(default_factory=dict)
     acknowledged: dict[int, int] = field(default_factory=dict)
     """By number: the epoch it was acknowledged in."""
+    lost: set[int] = field(default_factory=set)
+    """`async`: what was acknowledged, and was missing when a later leader began."""
     shown: dict[int, int] = field(default_factory=dict)
     """By number: the earliest epoch in which a reader may have seen it."""
     breaches: list[str] = field(default_factory=list)
@@ -36,23 +43,31 @@ class Witness:
     _acknowledged_by: dict[int, str] = field(default_factory=dict)
     _opened: set[int] = field(default_factory=set)
     _promises: dict[str, int] = field(default_factory=dict)
+    _positions: dict[int, Position] = field(default_factory=dict)
+    """`async`, by number: where in the log an acknowledged write ends."""
+    _published: dict[int, Position | None] = field(default_factory=dict)
+    """By epoch: the leader's last published position when it came to be."""
+    _leaders: dict[int, str] = field(default_factory=dict)
+    _epoch: int = 0
     _newest_ack: int = 0
     _accepted_loss: int = 0
 
     def began(self, member: str, epoch: int, numbers: frozenset[int], how: str) -> None:
         """A database was promoted or retagged for `epoch` (invariants 1 and 2)."""
         self.sometimes[how] += 1
+        self.tell(f"{member} {how}: its database leads epoch {epoch}")
         before = self.beginnings.get(epoch)
         if before is not None:
             self.breaches.append(f"I1: epoch {epoch} was begun by {before.member} and by {member}")
         self.beginnings[epoch] = Beginning(member, epoch, numbers)
-        if self.durability is not Durability.QUORUM:
+        if self.durability is Durability.ASYNC:
+            self._lose(epoch, numbers)
             return
         self._must_hold(epoch, numbers, (n for n, e in self.acknowledged.items() if self._counts(e, epoch)), "I2")
         self._must_hold(epoch, numbers, (n for n, e in self.shown.items() if self._counts(e, epoch)), "I3")
 
-    def acknowledges(self, member: str, epoch: int, number: int) -> None:
-        """A client was told that its write stands (invariants 1, 2 and 6)."""
+    def acknowledges(self, member: str, epoch: int, number: int, position: Position) -> None:
+        """A client was told that its write, which ends at `position`, stands (invariants 1, 2 and 6)."""
         first = self._acknowledged_by.setdefault(epoch, member)
         if first != member:
             self.breaches.append(f"I1: {first} and {member} both acknowledged in epoch {epoch}")
@@ -61,6 +76,7 @@ class Witness:
             if epoch < self._newest_ack:
                 self.breaches.append(f"I6: {member} acknowledged in epoch {epoch} after epoch {self._newest_ack} had")
             self._newest_ack = max(self._newest_ack, epoch)
+            self._positions[number] = position
             return
         later = [b for b in self.beginnings.values() if self._counts(epoch, b.epoch)]
         for each in later:
@@ -89,15 +105,14 @@ class Witness:
         """An operator gave up what was acknowledged before `epoch`."""
         self._accepted_loss = max(self._accepted_loss, epoch)
 
-    def registers(self, versions: Iterable[Register]) -> None:
-        """All versions of the register, oldest first (invariant 1)."""
-        epoch, leaders = 0, dict[int, str]()
-        for each in versions:
-            if each.epoch < epoch:
-                self.breaches.append(f"I1: the register went from epoch {epoch} back to {each.epoch}")
-            epoch = each.epoch
-            if each.phase is Phase.LEADING and leaders.setdefault(epoch, each.leader) != each.leader:
-                self.breaches.append(f"I1: epoch {epoch} names {leaders[epoch]} and {each.leader}")
+    def register(self, new: Register) -> None:
+        """The next version of the register (invariant 1)."""
+        if new.epoch < self._epoch:
+            self.breaches.append(f"I1: the register went from epoch {self._epoch} back to {new.epoch}")
+        self._epoch = new.epoch
+        self._published.setdefault(new.epoch, new.position)
+        if new.phase is Phase.LEADING and (first := self._leaders.setdefault(new.epoch, new.leader)) != new.leader:
+            self.breaches.append(f"I1: epoch {new.epoch} names {first} and {new.leader}")
 
     def check(self) -> None:
         """Raises AssertionError with everything that was broken."""
@@ -113,4 +128,22 @@ class Witness:
             self.breaches.append(
                 f"{invariant}: epoch {epoch} of {self.beginnings[epoch].member} began without {missing[:5]}, "
                 f"{len(missing)} in all"
+            )
+
+    def _lose(self, epoch: int, numbers: frozenset[int]) -> None:
+        """What a leader by lease began without must have been written after the last published position, or within
+        `maximum_lag_bytes` before it (invariant 6).
+        """
+        missing = {n for n, e in self.acknowledged.items() if self._counts(e, epoch)} - numbers - self.lost
+        self.lost |= missing
+        self.sometimes["lost within the bound"] += bool(missing)
+        published = self._published.get(epoch)
+        if published is None:
+            return
+        behind_lsn = published.lsn - self.maximum_lag_bytes
+        positions = ((n, at) for n in sorted(missing) if (at := self._positions.get(n)) is not None)
+        if beyond := [n for n, at in positions if at.timeline <= published.timeline and at.lsn <= behind_lsn]:
+            self.breaches.append(
+                f"I6: epoch {epoch} began without {beyond[:5]}, more than {self.maximum_lag_bytes} bytes before "
+                f"{published}, the last published position"
             )
