@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from tests.cli.local import Folder
 from twinstar.cli.run_simulation import Order, show_campaign
 from twinstar.simulation.campaign import Tally
 from twinstar.simulation.plan import Plan, Wishes
-from twinstar.simulation.run import Outcome
+from twinstar.simulation.run import Outcome, run_one
 
 
 def test_many_seeds_with_a_table_and_json(folder: Folder) -> None:
@@ -56,13 +57,43 @@ def test_what_cannot_be_done_is_said(folder: Folder, options: tuple[str, ...], s
 
 
 def test_ctrl_c_ends_it_with_what_was_found_so_far(folder: Folder) -> None:
-    file = folder.path / "found.json"
-    running = folder.popen("simulate", "--seeds", "1000000", "--members", "3", "--json", str(file))
-    time.sleep(6)
-    running.send_signal(signal.SIGINT)
-    assert running.wait(30) == 130
-    assert 0 < json.loads(file.read_text())["seeds"] < 1_000_000
+    command = folder.command("simulate", "--seeds", "1000000", "--members", "3", "--jobs", "2", "--json", "found.json")
+    with subprocess.Popen(command, cwd=folder.path, env=folder.environment, stderr=subprocess.PIPE) as running:
+        assert running.stderr is not None
+        assert b"seeds" in running.stderr.readline(), "it says how far it is"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    assert 0 < json.loads((folder.path / "found.json").read_text())["seeds"] < 1_000_000
     assert folder.processes() == []
+
+
+def test_no_process_outlives_it(folder: Folder) -> None:
+    command = folder.command("simulate", "--seeds", "1000000", "--members", "3", "--jobs", "2")
+    with subprocess.Popen(command, cwd=folder.path, env=folder.environment, stderr=subprocess.PIPE) as running:
+        assert running.stderr is not None
+        running.stderr.readline()
+        assert len(folder.processes()) == 3
+        running.kill()
+    deadline = time.monotonic() + 20
+    while folder.processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert folder.processes() == []
+
+
+def test_among_many_a_seed_is_what_it_is_alone(folder: Folder) -> None:
+    ran = folder.run("simulate", "--seeds", "8", "--first-seed", "3", "--jobs", "2", "--json", "-")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = {run["seed"]: run for run in json.loads(ran.stdout)["runs"]}
+    assert sorted(found) == list(range(3, 11))
+    for seed in (3, 8):
+        alone = run_one(seed)
+        assert found[seed]["digest"] == alone.digest
+        assert tuple(found[seed]["log"]) == alone.log
+
+
+def test_no_seed_is_begun_when_the_time_is_over(folder: Folder) -> None:
+    ran = folder.run("simulate", "--minutes", "0.05", "--members", "2", "--json", "-", timeout=60)
+    assert json.loads(ran.stdout)["seeds"] > 0
 
 
 def test_a_failure_says_how_to_see_it_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,7 +141,7 @@ def simulate_many(
 def _progress(total: int | None) -> Iterator[Callable[[Tally, float], None]]:
     """A bar on a terminal; elsewhere a line now and then. Both on standard error."""
     if not sys.stderr.isatty():
-        said = [0.0]
+        said = [-_SAY_EVERY_S]
 
         def say(tally: Tally, real_s: float) -> None:
             if real_s - said[0] >= _SAY_EVERY_S:
@@ -152,9 +152,12 @@ def _progress(total: int | None) -> Iterator[Callable[[Tally, float], None]]:
         yield say
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("seeds, {task.fields[state]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    # Without a thread that refreshes it: the processes are forks.
+    with Progress(*columns, console=console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=total, state="starting")
-        yield lambda tally, real_s: bar.update(task, completed=len(tally.outcomes), state=_state(tally, real_s))
+        yield lambda tally, real_s: bar.update(
+            task, completed=len(tally.outcomes), state=_state(tally, real_s), refresh=True
+        )
 
 
 def _state(tally: Tally, real_s: float) -> str:

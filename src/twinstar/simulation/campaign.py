@@ -55,11 +55,12 @@ def play_many(
     seeds: Iterable[int], wishes: Wishes, jobs: int, minutes: float | None = None
 ) -> Generator[Outcome, None, None]:
     """The outcomes, in the order in which the runs end. No run is begun after `minutes` of real time. When the caller
-    stops early, what has begun is played to its end and dropped. Raises EnvironmentTrouble.
+    stops early, what has begun is played to its end and dropped. Raises EnvironmentTrouble. The processes are forks:
+    not to be called where there are threads.
     """
     ends = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     left = iter(seeds)
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _prepare)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _prepare)
     running: dict[Future[Outcome], int] = {}
     try:
         while True:
