@@ -37,8 +37,8 @@ from twinstar.config.local import data_home
 from twinstar.config.tls import Purpose, ssl_context
 from twinstar.drill.driver import Workload, make_table, present
 from twinstar.drill.history import Attempt, audit, longest_gap
+from twinstar.drill.session import boot_ms
 from twinstar.drill.target import View
-from twinstar.drill.workload import boot_ms
 from twinstar.model.errors import EnvironmentTrouble, TwinstarError
 from twinstar.ports import procfs
 from twinstar.ports.clock import SystemClock

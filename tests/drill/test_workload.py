@@ -11,7 +11,8 @@ import psycopg
 from tests.drill.plain_postgresql import PlainPostgresql
 from twinstar.drill.driver import Workload, drop_table, make_table, present
 from twinstar.drill.history import audit, longest_gap
-from twinstar.drill.workload import TABLE, boot_ms
+from twinstar.drill.session import boot_ms
+from twinstar.drill.workload import TABLE
 from twinstar.histories.operation import Outcome
 
 

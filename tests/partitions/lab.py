@@ -15,6 +15,7 @@ from secrets import token_hex
 from typing import Any
 
 from tests.cluster.real import RealCluster, Shared, Writers
+from tests.partitions.clients import Tellers, make_tables
 from tests.partitions.evidence import make_witnessed_table, objections, rows_of
 from twinstar.cli.ask import ask_history
 from twinstar.cli.make_cluster import Wishes, hosts_of
@@ -25,6 +26,7 @@ from twinstar.config.derive import lease_times, timings
 from twinstar.drill.driver import Workload
 from twinstar.drill.history import Attempt, longest_gap
 from twinstar.drill.target import View
+from twinstar.histories.verdict import Accepted
 from twinstar.model.register import Durability
 
 CLIENTS, WATCH, ROUTER = "clients", "watch", "router"
@@ -66,6 +68,7 @@ class Lab:
             self.cluster = self._shared.get()
             if self._table is not self.cluster:
                 make_witnessed_table(self.cluster.whole().write)
+                make_tables(self.cluster.whole().write)
                 self._table = self.cluster
             yield self
 
@@ -128,18 +131,25 @@ class Lab:
                 with self.net.inside(place):
                     workload = Workload(dsn, f"{name}-{token_hex(4)}", 1, pause_ms=15, deadline_ms=3_000, retry_ms=100)
                     workloads[name] = stack.enter_context(workload)
+            with self.net.inside(CLIENTS):
+                tellers = stack.enter_context(Tellers(before.write, token_hex(4)))
             clients = Clients(workloads)
             clients.served("the clients begin")
             clients.served("a client beside the leader begins", before.leader)
             yield clients
             self.net.join()
             clients.served("the clients are served in the end")
+            tellers.served(1)
             clients.told = {name: workload.stop() for name, workload in workloads.items()}
         after = self.cluster.whole()
         rows = rows_of(after.write, [clients.run(name) for name in places])
         told = {clients.run(name): attempts for name, attempts in clients.told.items()}
-        found = objections(told, rows, may_lose=self.cluster.config.durability is Durability.ASYNC)
+        may_lose = self.cluster.config.durability is Durability.ASYNC
+        found = objections(told, rows, may_lose=may_lose)
         assert not found, "\n".join(found[:20])
+        if not may_lose:
+            for verdict in tellers.verdicts(after.write):
+                assert isinstance(verdict, Accepted), str(verdict)
 
 
 class Clients:

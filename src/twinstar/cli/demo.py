@@ -26,8 +26,8 @@ from twinstar.cli.up import serving_cluster
 from twinstar.drill.driver import Workload, make_table, present
 from twinstar.drill.faults import Fault, inject
 from twinstar.drill.history import Attempt, Audit, audit, longest_gap
+from twinstar.drill.session import boot_ms
 from twinstar.drill.target import wait_until_serving
-from twinstar.drill.workload import boot_ms
 from twinstar.histories.operation import Outcome
 from twinstar.model.errors import EnvironmentTrouble
 

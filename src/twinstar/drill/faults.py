@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psycopg
 
+from twinstar.drill.session import boot_ms
 from twinstar.drill.target import MemberView, Target, View
-from twinstar.drill.workload import boot_ms
 from twinstar.model.errors import EnvironmentTrouble, UsageError
 from twinstar.ports import procfs
 

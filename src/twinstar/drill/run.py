@@ -21,8 +21,8 @@ from twinstar.drill.busy import BusyStandbys, drop_churn_table
 from twinstar.drill.driver import Workload, drop_table, make_table, present
 from twinstar.drill.faults import Fault, Injected, inject
 from twinstar.drill.history import Attempt, Audit, Gap, audit, longest_gap
+from twinstar.drill.session import boot_ms
 from twinstar.drill.target import Target, View, wait_until_serving
-from twinstar.drill.workload import boot_ms
 from twinstar.model.errors import EnvironmentTrouble
 
 Say = Callable[[str], None]
