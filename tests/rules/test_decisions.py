@@ -580,12 +580,27 @@ ASKED = REGISTER.but(switchover=Switchover("n2", 1_700_000_005_000))
 HANDED = replace(STOPPED, shut_down_at=HERE)
 
 
+LATE: tuple[dict[str, Any], ...] = ({"wall_ms": 1_700_000_005_000}, {"register_age_ms": 10_000})
+"""By the wall clock; and by the agent's own, when the wall clock was set back."""
+
+
 def test_the_leader_hands_over_to_a_successor_that_is_attached() -> None:
-    assert decide(view("n1", register=ASKED)).engine == HandOver("n2", EPOCH)
-    away = Primary(HERE, (attachment("n3"),))
-    assert decide(view("n1", register=ASKED, primary=away)).engine is None
-    late = decide(view("n1", register=ASKED, primary=away, wall_ms=1_700_000_005_000))
-    assert change_of(late).switchover is None
+    asked = view("n1", register=ASKED, register_age_ms=100)
+    assert decide(asked).engine == HandOver("n2", EPOCH)
+    away = replace(asked, primary=Primary(HERE, (attachment("n3"),)))
+    assert (decide(away).engine, decide(away).change) == (None, None)
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_switchover_whose_time_is_over_is_given_up_also_by_an_agent_that_was_killed_in_it(
+    late: dict[str, Any],
+) -> None:
+    """It had promised and not stopped: the successor would be led to hours later, whenever it comes."""
+    for but in ({}, {"promise": EPOCH + 1, "handing_over": True}):
+        plan = decide(view("n1", register=ASKED, **{"register_age_ms": 100, **late, **but}))
+        assert (change_of(plan).switchover, plan.engine) == (None, None)
+    handing = view("n1", register=ASKED, running_effect=HandOver("n2", EPOCH), **late)
+    assert decide(handing).change is None, "it may have stopped, and be taken over from"
 
 
 def test_the_successor_holds_the_log_to_its_end_then_seals_then_takes_the_next_epoch() -> None:
@@ -618,11 +633,13 @@ def test_a_leader_that_has_stopped_for_a_switchover_is_accused_when_its_time_is_
         assert change_of(decide(replace(seen, register_age_ms=11_000))).reason == Reason.NOT_LEADING
 
 
-def test_after_the_deadline_the_leader_goes_on_under_a_fresh_epoch() -> None:
+@pytest.mark.parametrize("late", LATE)
+def test_after_the_deadline_the_leader_goes_on_under_a_fresh_epoch(late: dict[str, Any]) -> None:
     base: dict[str, Any] = {"engine": HANDED, "primary": None, "promise": EPOCH + 1, "handing_over": True}
-    waiting = view("n1", register=ASKED, **base, next_seals={"n1": Seal("n1", EPOCH + 1, HERE)})
+    published = {"n1": Seal("n1", EPOCH + 1, HERE)}
+    waiting = view("n1", register=ASKED, register_age_ms=100, **base, next_seals=published)
     assert (decide(waiting).engine, decide(waiting).change) == (None, None)
-    assert decide(replace(waiting, wall_ms=1_700_000_005_000)).engine == Start()
+    assert decide(replace(waiting, **late)).engine == Start()
     back = replace(waiting, engine=SEALED, sealed=Seal("n1", EPOCH + 1, HERE))
     assert change_of(decide(back)).epoch == EPOCH + 1
 

@@ -26,6 +26,7 @@ from twinstar.rules.active_passive.local import (
     STARTED_BY_HAND,
     bound,
     candidacy,
+    in_time,
     names_for,
     revive,
     state_of,
@@ -124,7 +125,7 @@ def _handed_over(view: View, register: Register) -> Plan | None:
     switchover = register.switchover
     if view.engine.status is not EngineStatus.STOPPED or view.engine.shut_down_at is None:
         return None
-    if switchover is None or view.wall_ms >= switchover.deadline_wall_ms:
+    if switchover is None or not in_time(view, switchover):
         return None
     waiting = view.me in view.next_seals
     return Plan(

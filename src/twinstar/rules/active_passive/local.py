@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twinstar.model.effects import EngineEffect, Kill, Reason, Start, State
 from twinstar.model.engine import EngineStatus, Names, Upstream
-from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.register import Durability, Phase, Register, Switchover
 from twinstar.model.view import View
 
 _STATES = {
@@ -50,6 +50,12 @@ def revive(view: View) -> EngineEffect | None:
 def stays_down(view: View, register: Register) -> bool:
     """While paused no database is started, except one that was stopped for a switchover by hand."""
     return register.paused and view.engine.status is not EngineStatus.STANDBY and not view.handing_over
+
+
+def in_time(view: View, switchover: Switchover) -> bool:
+    """Whether a switchover may still happen: by the wall clock, and by this agent's own, should that have been set back
+    since."""
+    return view.wall_ms < switchover.deadline_wall_ms and view.register_age_ms < switchover.within_ms
 
 
 def can_seal(view: View, register: Register) -> bool:

@@ -19,7 +19,7 @@ from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
 from twinstar.rules.active_passive.attached import arrived, attached, flushed
 from twinstar.rules.active_passive.lease import holding
-from twinstar.rules.active_passive.local import names_for
+from twinstar.rules.active_passive.local import in_time, names_for
 from twinstar.rules.active_passive.other_durability import to_async, under_lease
 from twinstar.rules.durability import Quorum, Where, desired, next_step, of_register
 
@@ -128,7 +128,8 @@ def _switchover(view: View, register: Register) -> tuple[EngineEffect | None, Ch
     switchover = register.switchover
     if switchover is None:
         return None, None
-    if view.wall_ms >= switchover.deadline_wall_ms and not view.handing_over:
+    under_way = isinstance(view.running_effect, HandOver)
+    if not in_time(view, switchover) and not under_way:
         over = register.but(switchover=None, reason=Reason.SWITCHOVER.value)
         return None, ChangeRegister(over, view.revision, Reason.SWITCHOVER, f"{switchover.to} was not ready in time")
     there = attached(view, register).get(switchover.to)
