@@ -95,6 +95,12 @@ def simulate(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything to this file ('-': print).")
     ] = None,
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Take out each safeguard in turn: within how many seeds is it noticed?")
+    ] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Only safeguards with this in their name; with --seed: play it without.")
+    ] = None,
 ) -> None:
     """Play invented disasters on virtual time, with the very code that agents and guards run.
 
@@ -104,7 +110,14 @@ def simulate(
     from twinstar.cli.run_simulation import Order, replay, simulate_many
 
     order = Order.of(members, durability, store)
-    if seed is not None:
+    if ablations or without:
+        from twinstar.cli.run_ablations import ablate, replay_without
+
+        if seed is None:
+            ablate(without or [], first_seed, seeds or 1000, jobs, json_file)
+        else:
+            replay_without(without or [], seed, order, json_file, verbose=verbose)
+    elif seed is not None:
         replay(seed, order, json_file, verbose=verbose)
     else:
         count = seeds if seeds is not None or minutes is not None else 1000

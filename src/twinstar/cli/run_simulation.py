@@ -52,6 +52,10 @@ class Order:
         given = {"members": wishes.members, "durability": wishes.durability, "store": wishes.store}
         return cls(wishes, "".join(f" --{name} {value}" for name, value in given.items() if value is not None))
 
+    def of_durability(self, durability: Durability) -> Order:
+        """The same for clusters of this durability alone."""
+        return Order.of(self.wishes.members, durability.value, self.wishes.store.value if self.wishes.store else _ALL)
+
     def again(self, seed: int) -> str:
         """The command that shows a seed again."""
         return f"twinstar simulate --seed {seed}{self.options}"
@@ -73,7 +77,7 @@ def replay(seed: int, order: Order, json_file: Path | None, *, verbose: bool) ->
     broken.
     """
     outcome = run_one(seed, draw(seed, order.wishes), closely=verbose)
-    if _write(json_file, _document(outcome, order)):
+    if write_json(json_file, _document(outcome, order)):
         print_line(_plan(outcome))
         for line in outcome.log:
             print_line(line)
@@ -129,7 +133,7 @@ def simulate_many(
     except KeyboardInterrupt:
         stopped = True
     real_s = time.monotonic() - began
-    if _write(json_file, _report(tally, real_s, order)):
+    if write_json(json_file, _report(tally, real_s, order)):
         show_campaign(tally, real_s, order)
     if tally.failures or not (tally.failovers or stopped):
         raise typer.Exit(1)
@@ -222,7 +226,7 @@ def _report(tally: Tally, real_s: float, order: Order) -> dict[str, Any]:
     }
 
 
-def _write(file: Path | None, document: dict[str, Any]) -> bool:
+def write_json(file: Path | None, document: dict[str, Any]) -> bool:
     """Writes JSON where it is wanted; whether the terminal is free for people. Raises UsageError."""
     if str(file) == "-":
         print_json(document)

@@ -60,7 +60,7 @@ def play_many(
     """
     ends = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     left = iter(seeds)
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _prepare)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), prepare_process)
     running: dict[Future[Outcome], int] = {}
     try:
         while True:
@@ -74,7 +74,7 @@ def play_many(
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare() -> None:
+def prepare_process() -> None:
     """Of a new process: Ctrl-C is for its parent to heed, and it ends when that is no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

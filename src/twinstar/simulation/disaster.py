@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from twinstar.model.register import Durability
 from twinstar.simulation.cluster import Cluster
 from twinstar.simulation.menu import LEADER_FAILS, MENU
+from twinstar.simulation.peace import PEACE
 from twinstar.simulation.scene import Fault, Scene, resumed
 from twinstar.simulation.service import Service
+from twinstar.simulation.traps import TRAPS
 
 RECOVERY_MS = 60_000.0
 """Within this after the last fault the cluster must serve, and within this again be whole."""
@@ -22,6 +24,8 @@ _SESSION_PAUSE_MS = 60.0
 _PAUSES_MS = (5.0, 60.0, 400.0, 1_500.0, 5_000.0)
 _BEGINS_WITH_LEADER = 0.8
 """How often the day begins with a failure of the leader: most should have a failover."""
+
+_ALL = (*MENU, *TRAPS, *PEACE)
 
 
 class Disaster:
@@ -45,7 +49,7 @@ class Disaster:
             await self._scene.strike(self._drawn(LEADER_FAILS), cluster.register.leader)
             await cluster.clock.sleep_ms(chance.uniform(0, 3_000))
         for _ in range(cluster.plan.faults):
-            await self._scene.strike(self._drawn(MENU), self._scene.anybody(leader=0.5))
+            await self._scene.strike(self._drawn(_ALL), self._scene.anybody(leader=0.5))
             await cluster.clock.sleep_ms(chance.uniform(0, chance.choice(_PAUSES_MS)))
             cluster.check()
         await self._heal_and_serve(service)

@@ -58,21 +58,27 @@ class Scene:
     async def calm(self) -> None:
         """Ends what goes on, and heals everything. Raises what went wrong in it."""
         async with self._turn:
-            for task in self._going_on:
-                task.cancel()
-            for task in self._going_on:
-                with suppress(asyncio.CancelledError):
-                    await task
-            self._going_on.clear()
-            self.cluster.heal()
-            for name in self.cluster.names:
-                self.cluster.start(name)
+            await self.calm_amid_fault()
 
-    def ask(self, change: Callable[[View], ChangeRegister]) -> None:
-        """Asks the leader's agent for a change by hand; what it refuses is not done."""
-        leader = self.cluster.members[self.cluster.register.leader]
-        if leader.agent is not None:
-            self.cluster.aside(unless_refused(leader.by_hand(change)))
+    async def calm_amid_fault(self) -> None:
+        """The same, for a fault that has its turn already."""
+        for task in self._going_on:
+            task.cancel()
+        for task in self._going_on:
+            with suppress(asyncio.CancelledError):
+                await task
+        self._going_on.clear()
+        self.cluster.heal()
+        for name in self.cluster.names:
+            self.cluster.start(name)
+
+    def ask(self, change: Callable[[View], ChangeRegister], whom: str = "") -> None:
+        """Asks a member's agent, the leader's unless another is named, for a change by hand; what it refuses is not
+        done.
+        """
+        member = self.cluster.members[whom or self.cluster.register.leader]
+        if member.agent is not None:
+            self.cluster.aside(unless_refused(member.by_hand(change)))
 
     def _look_before(self, fault: Fault, target: str) -> None:
         """What the fault hits."""

@@ -1,0 +1,12 @@
+"""All ablations."""
+
+from __future__ import annotations
+
+from twinstar.simulation.ablations.counting import COUNTING
+from twinstar.simulation.ablations.detecting import DETECTING
+from twinstar.simulation.ablations.electing import ELECTING
+from twinstar.simulation.ablations.following import FOLLOWING
+from twinstar.simulation.ablations.leases import LEASES
+from twinstar.simulation.ablations.swap import Ablation
+
+CATALOGUE: tuple[Ablation, ...] = (*COUNTING, *ELECTING, *FOLLOWING, *DETECTING, *LEASES)

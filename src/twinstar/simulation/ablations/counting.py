@@ -1,0 +1,144 @@
+"""Ablations of who must confirm, what is counted, and what is known of the register."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from twinstar.model.engine import Names
+from twinstar.model.errors import StoreUnavailable
+from twinstar.model.position import Position
+from twinstar.rules.durability import Quorum, Step, Where
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead
+
+_CONFIRM = "Changing who must confirm"
+
+
+def _engine_first(
+    own: Step | None, engine: Quorum, register: Quorum, goal: Quorum, flushed: frozenset[str]
+) -> Step | None:
+    if engine != goal:
+        return Step(Where.ENGINE, goal)
+    enough = len(goal.voters & flushed) >= goal.required
+    return Step(Where.REGISTER, goal) if register != goal and enough else None
+
+
+def _register_first(
+    own: Step | None, engine: Quorum, register: Quorum, goal: Quorum, flushed: frozenset[str]
+) -> Step | None:
+    if register == goal:
+        return Step(Where.ENGINE, goal) if engine != goal else None
+    return Step(Where.REGISTER, goal) if len(goal.voters & flushed) >= goal.required else None
+
+
+async def _not_in_effect(original: Any, differs: Differs, engine: Any, names: Names) -> Position:
+    """The change goes on while the caller believes that it is over."""
+    differs()
+    engine._goes_on(_in_the_end(original, engine, names))
+    await engine.fleet.takes(0.1, 0.2)
+    return engine.disk.position  # type: ignore[no-any-return]
+
+
+async def _in_the_end(original: Any, engine: Any, names: Names) -> None:
+    if engine.run and engine.primary_run:
+        await original(engine, names)
+
+
+async def _old_value_read(original: Any, differs: Differs, ledger: Any, base: int) -> None:
+    """One read that shows the old value is taken for an answer."""
+    try:
+        current = await ledger._store.read("register")
+    except StoreUnavailable:
+        await original(ledger, base)
+        return
+    differs()
+    ledger._adopt(current)
+
+
+async def _names_later(original: Any, differs: Differs, engine: Any, epoch: int, names: Names, life: Any) -> None:
+    differs()
+    await original(engine, epoch, Names(epoch, frozenset(), 0), life)
+    await engine.fleet.takes(1, 5)
+    if engine._gone is life and engine.primary_run:
+        engine.names = names
+
+
+def _any_tag(own: int, senders: Any, names: Names, lsn: int) -> int:
+    return sum(s.member in names.voters and s.flushed >= lsn for s in senders)
+
+
+def _any_epoch(own: Any, primary: Any, register: Any) -> Any:
+    return {a.member: a for a in (primary.attachments if primary else ()) if a.genuine}
+
+
+_DURABILITY = "twinstar.rules.durability"
+_DATABASE = "twinstar.simulation.database:VirtualEngine"
+VIEW = "twinstar.agent.agent:Agent.view"
+
+TAG = (
+    Swap("twinstar.simulation.replication:Senders.confirming", altered(_any_tag)),
+    Swap("twinstar.rules.active_passive.attached:counted", altered(_any_epoch)),
+)
+
+COUNTING = (
+    Ablation(
+        "order of voter changes: the engine first",
+        _CONFIRM,
+        "who must confirm is changed in the engine first, whether it grows or shrinks",
+        (Swap(f"{_DURABILITY}:next_step", altered(_engine_first)),),
+    ),
+    Ablation(
+        "order of voter changes: the register first",
+        _CONFIRM,
+        "who must confirm is changed in the register first, whether it grows or shrinks",
+        (Swap(f"{_DURABILITY}:next_step", altered(_register_first)),),
+    ),
+    Ablation(
+        "wait for p",
+        _CONFIRM,
+        "voters enter the register without having flushed the log's end",
+        (
+            Swap(
+                "twinstar.rules.active_passive.attached:flushed",
+                altered(lambda _own, view, _register: frozenset(view.settings.members)),
+            ),
+        ),
+    ),
+    Ablation(
+        "engine in effect",
+        _CONFIRM,
+        "a change of who must confirm counts before all processes of the database have read it",
+        (Swap(f"{_DATABASE}.open_names", instead(_not_in_effect)),),
+    ),
+    Ablation(
+        "names before the first commit",
+        "Naming and promotion",
+        "a promoted database learns only afterwards who must confirm",
+        (Swap(f"{_DATABASE}._promote", instead(_names_later)),),
+    ),
+    Ablation(
+        "unknown outcomes are settled",
+        "Unknown outcomes",
+        "a change without an answer is taken for dead when the old value is read again",
+        (Swap("twinstar.agent.ledger:Ledger._settle", instead(_old_value_read)),),
+    ),
+    Ablation(
+        "nothing changes while in doubt",
+        "Unknown outcomes",
+        "voters are changed in the engine while a change of the register is under way",
+        (Swap(VIEW, altered(lambda own, *_: replace(own, changing=False))),),
+    ),
+    Ablation(
+        "settle what an earlier run left",
+        "Unknown outcomes",
+        "an agent that was restarted changes voters without having settled what was in flight",
+        (Swap(VIEW, altered(lambda own, *_: replace(own, settled=True))),),
+    ),
+    Ablation("tag", "Following, rewinding, rebuilding", "confirmations count whatever epoch they were given for", TAG),
+    Ablation(
+        "opening gate",
+        "Opening",
+        "readers are let in before a new leader's log is confirmed",
+        (Swap("twinstar.rules.active_passive.steady:is_open", always(True)),),
+    ),
+)

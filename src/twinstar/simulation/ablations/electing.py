@@ -1,0 +1,271 @@
+"""Ablations of how a leader is chosen, sealed for, named, promoted, restarted and handed over to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from twinstar.model.effects import ChangeRegister, Plan, PromoteFor, Reason
+from twinstar.model.position import Position
+from twinstar.model.register import Phase, Register
+from twinstar.model.view import View
+from twinstar.rules.active_passive.electing import _FALSE_ALARMS, _retake
+from twinstar.rules.active_passive.local import names_for
+from twinstar.simulation.ablations.counting import VIEW
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped_async
+from twinstar.simulation.disk import Record
+
+_ELECTION = "twinstar.rules.election"
+_RULES = "twinstar.rules.active_passive"
+_BODY = "twinstar.agent.body:Body"
+_DATABASE = "twinstar.simulation.database:VirtualEngine"
+
+
+def _one_is_enough(own: bool, register: Register, sealed: Any) -> bool:
+    return bool(register.copies.intersection(sealed))
+
+
+def _leader_does_not_count(own: bool, register: Register, sealed: Any) -> bool:
+    return len(register.voters.intersection(sealed)) >= len(register.copies) - register.required
+
+
+def _only_the_sealed(own: ChangeRegister | None, view: View, register: Register) -> ChangeRegister | None:
+    if own is None:
+        return None
+    sealed = register.copies & set(view.seals)
+    return replace(own, register=own.register.but(copies=sealed, required=min(register.required, len(sealed) - 1)))
+
+
+def _unnamed(own: Plan, view: View, register: Register) -> Plan:
+    """Promotes when the seals say that this copy wins, beside the attempt to be named."""
+    named = own.change.register if own.change else None
+    if isinstance(view.running_effect, PromoteFor) and view.running_effect.epoch == register.epoch:
+        return replace(own, engine=view.running_effect)
+    if named is None or named.phase is not Phase.LEADING or named.leader != view.me:
+        return own
+    return replace(own, engine=PromoteFor(register.epoch, names_for(view, named)))
+
+
+async def _promoted_unasked(original: Any, differs: Differs, body: Any, epoch: int, names: Any) -> None:
+    """Promotes whatever the register says by now."""
+    differs()
+    body._memory.lead(epoch, body.state.run)
+    body.on_leading()
+    end = await body._engine.promote(epoch, names)
+    body.sealed = None
+    body.enforced, body.enforced_lsn = names, end.lsn
+    body._begin_epoch(end.lsn)
+
+
+async def _next_timeline(original: Any, differs: Differs, engine: Any, epoch: int, names: Any, life: Any) -> None:
+    """What PostgreSQL does by itself: the newest timeline it knows, plus one."""
+    await engine.fleet.takes(20, 60)
+    if engine._gone is not life or not engine.run:
+        return
+    timeline = engine.disk.timeline + 1
+    if timeline != epoch:
+        differs()
+    engine.names, engine.primary_run = names, True
+    engine.fleet.witness.began(engine.member, epoch, engine.disk.numbers(), "promoted")
+    engine.disk.append(Record(timeline))
+    engine.disk.flush()
+    engine.tell()
+
+
+async def _position_first(original: Any, differs: Differs, engine: Any) -> Position:
+    """The position is taken before the receiver is ended."""
+    before: Position = engine.disk.position
+    await engine.fleet.takes(2, 8)
+    if await original(engine) != before:
+        differs()
+    return before
+
+
+async def _still_attached(original: Any, differs: Differs, engine: Any) -> Position:
+    """Says that it is sealed, and goes on receiving for a while."""
+    if engine.disk.upstream is None:
+        return await original(engine)  # type: ignore[no-any-return]
+    differs()
+    await engine.fleet.takes(5, 40)
+    engine._goes_on(_detach_later(engine, engine._gone, engine.disk.upstream))
+    return engine.disk.position  # type: ignore[no-any-return]
+
+
+async def _detach_later(engine: Any, life: Any, upstream: Any) -> None:
+    await engine.fleet.takes(500, 1_000)
+    if engine._gone is life and engine.disk.upstream == upstream:
+        await engine.detach()
+
+
+async def _detached_at_last(original: Any, _differs: Differs, engine: Any, epoch: int, names: Any) -> Position:
+    if engine.disk.upstream is not None:
+        await engine.detach()
+    return await original(engine, epoch, names)  # type: ignore[no-any-return]
+
+
+def _not_remembered(own: Any, *_: Any) -> Any:
+    return replace(own, promise=0)
+
+
+def _kept_anyway(own: Plan, view: View, register: Register) -> Plan:
+    """Takes the epoch back although nobody was heard."""
+    mine = register.leader == view.me and 0 < view.led < register.epoch and view.promise <= register.epoch
+    if own.change is not None or not mine or register.reason not in _FALSE_ALARMS or register.paused:
+        return own
+    return Plan(change=_retake(view, register, set()), soon=True)
+
+
+def _same_epoch(own: Plan, view: View, register: Register) -> Plan:
+    """A leader that comes back goes on in the epoch that it led."""
+    if own.change is None or own.change.reason is not Reason.RESTARTED or view.promise > register.epoch:
+        return own
+    return Plan(engine=PromoteFor(register.epoch, names_for(view, register)), soon=True)
+
+
+async def _promotes_again(original: Any, differs: Differs, engine: Any, epoch: int, names: Any) -> Position:
+    """Without the engine's own look at its timeline."""
+    if engine.disk.upstream is None and engine.run and not engine.primary_run and engine.disk.timeline >= epoch:
+        await engine._to_its_end(engine._promote(epoch, names, engine._gone))
+        return engine.disk.position  # type: ignore[no-any-return]
+    return await original(engine, epoch, names)  # type: ignore[no-any-return]
+
+
+def _succeeds_at_once(own: Plan | None, view: View, register: Register) -> Plan | None:
+    """The successor takes over as soon as the leader has stopped, whatever it holds."""
+    ended = view.next_seals.get(register.leader)
+    if own is None or ended is None or own.change is not None or view.sealed is None:
+        return own
+    named = register.but(
+        epoch=register.epoch + 1, phase=Phase.LEADING, leader=view.me, fork=view.sealed.position, switchover=None,
+        reason=Reason.SWITCHOVER.value,
+    )  # fmt: skip
+    return replace(own, change=ChangeRegister(named, view.revision, Reason.SWITCHOVER, "without looking"))
+
+
+async def _retagged_only(original: Any, differs: Differs, engine: Any, names: Any) -> Position:
+    """Log senders of other tags go on."""
+    senders = tuple(engine.senders)
+    kept = [s for s in senders if s.epoch != names.epoch and s.open]
+    if kept:
+        differs()
+    await engine.open_names(names)
+    engine.fleet.witness.began(engine.member, names.epoch, engine.disk.numbers(), "retaken")
+    engine._last_record()
+    return engine.disk.position  # type: ignore[no-any-return]
+
+
+ELECTING = (
+    Ablation(
+        "enough copies seal",
+        "Choice",
+        "one sealed copy is enough for a choice",
+        (Swap(f"{_ELECTION}:admissible", altered(_one_is_enough)),),
+    ),
+    Ablation(
+        "the last leader counts",
+        "Choice",
+        "the last leader's own seal is not counted",
+        (Swap(f"{_ELECTION}:admissible", altered(_leader_does_not_count)),),
+    ),
+    Ablation(
+        "the most advanced wins",
+        "Choice",
+        "any sealed copy is named, however short its log",
+        (
+            Swap(
+                f"{_ELECTION}:_rank",
+                altered(lambda own, *_: (Position(0, 0), *own[1:])),
+            ),
+        ),
+    ),
+    Ablation(
+        "keep copies at a naming",
+        "The register",
+        "a naming drops the copies that have not sealed",
+        (Swap(f"{_RULES}.electing:_decision", altered(_only_the_sealed)),),
+    ),
+    Ablation(
+        "naming before promotion",
+        "Naming and promotion",
+        "who would win is promoted before the register names it",
+        (
+            Swap(f"{_RULES}.electing:_sealed", altered(_unnamed)),
+            Swap(f"{_BODY}._promote", instead(_promoted_unasked)),
+        ),
+    ),
+    Ablation(
+        "the register is looked at before a promotion",
+        "Naming and promotion",
+        "a promotion that was planned is carried out whatever the register says by then",
+        (Swap(f"{_BODY}._promote", instead(_promoted_unasked)),),
+    ),
+    Ablation(
+        "timeline is the epoch",
+        "Timelines",
+        "a promotion takes PostgreSQL's own next timeline",
+        (Swap(f"{_DATABASE}._promote", instead(_next_timeline)),),
+    ),
+    Ablation(
+        "position after the stop",
+        "Seal",
+        "the position is published as it was before the receiver ended",
+        (Swap(f"{_DATABASE}.seal", instead(_position_first)),),
+    ),
+    Ablation(
+        "detach",
+        "Seal",
+        "a sealed copy goes on receiving and confirming for a while",
+        (
+            Swap(f"{_DATABASE}.seal", instead(_still_attached)),
+            Swap(f"{_DATABASE}.promote", instead(_detached_at_last)),
+        ),
+    ),
+    Ablation(
+        "durable promise",
+        "Seal",
+        "a promise is forgotten when the agent is restarted",
+        (Swap("twinstar.agent.memory:Memory._read", altered(_not_remembered)),),
+    ),
+    Ablation(
+        "a broken-off promotion is ended",
+        "Seal",
+        "a promotion that was given up goes on in the database",
+        (Swap(f"{_BODY}._end_promotion", skipped_async()),),
+    ),
+    Ablation(
+        "an unfinished election is begun again",
+        "Candidacy",
+        "an election that does not end is waited for",
+        (Swap(f"{_RULES}.electing:_again", always(None)),),
+    ),
+    Ablation(
+        "retake only when heard",
+        "Retake",
+        "a leader that only the store hears keeps taking its epoch back",
+        (
+            Swap(f"{_RULES}.electing:_incumbent", altered(_kept_anyway)),
+            Swap(VIEW, altered(lambda own, *_: replace(own, retake_age_ms=1e12))),
+        ),
+    ),
+    Ablation(
+        "a retake ends senders of other tags",
+        "Retake",
+        "log senders of the old tag go on after an epoch was taken back",
+        (Swap(f"{_DATABASE}.retag", instead(_retagged_only)),),
+    ),
+    Ablation(
+        "a restart takes a fresh epoch",
+        "Restart",
+        "a leader that comes back goes on in the epoch that it led",
+        (
+            Swap(f"{_RULES}.leading:_become", altered(_same_epoch)),
+            Swap(f"{_DATABASE}.promote", instead(_promotes_again)),
+        ),
+    ),
+    Ablation(
+        "the successor has all",
+        "Switchover",
+        "the successor takes over whatever part of the log it holds",
+        (Swap(f"{_RULES}.following:_succeed", altered(_succeeds_at_once)),),
+    ),
+)

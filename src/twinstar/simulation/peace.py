@@ -1,0 +1,171 @@
+"""What must not happen: small troubles that must not cost a leader, and failures that must not cost the service.
+
+Each begins with a whole cluster and says what the protocol promises for just this trouble; a promise that is not kept
+is a breach like any other. Its number is the one of the invariant, or N: no change without need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twinstar.model.register import Durability
+from twinstar.rules.active_passive import operator
+from twinstar.rules.election import majority
+from twinstar.simulation.scene import Fault, Scene
+from twinstar.simulation.stage import Stage
+
+_SERVICE_MS = 20_000.0
+"""Within this a cluster with enough copies serves again."""
+_HUNG_MS = 10_000.0
+
+
+async def _bears(stage: Stage, what: str, trouble: Callable[[], Awaitable[object]], after_ms: float) -> None:
+    """The trouble begins and ends, and nobody has taken the leader's place by then, or is about to."""
+    register = stage.register
+    await trouble()
+    await stage.cluster.clock.sleep_ms(after_ms)
+    now = stage.register
+    if (now.epoch, now.phase, now.leader) != (register.epoch, register.phase, register.leader):
+        stage.broken(f"N: {what}, and {register.leader} of epoch {register.epoch} was replaced ({now.evidence})")
+
+
+async def _one_does_not_hear(scene: Scene, _: str) -> None:
+    """One voter does not hear the leader, the others do."""
+    stage = Stage(scene)
+    if not await stage.calm() or len(stage.register.voters) < 2:
+        return
+    leader, voter = stage.register.leader, stage.one_of(stage.register.voters)
+
+    async def trouble() -> None:
+        stage.cut(leader, [voter])
+        await stage.pause(500, 3_000)
+        stage.mend(leader, [voter])
+
+    await _bears(stage, f"{voter} alone did not hear {leader}", trouble, 1_000)
+
+
+async def _all_stall(scene: Scene, _: str) -> None:
+    """No process of any node runs for a while, as when the host of all of them has no time."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+
+    async def trouble() -> None:
+        for name in stage.cluster.names:
+            stage.cluster.freeze(name)
+        await stage.pause(350, 3_000)
+        for name in scene.chance.sample(stage.cluster.names, len(stage.cluster.names)):
+            stage.cluster.thaw(name)
+
+    await _bears(stage, "all nodes stood still together", trouble, 1_000)
+
+
+async def _paused(scene: Scene, _: str) -> None:
+    """While paused nobody replaces a leader that is gone."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    scene.ask(lambda view: operator.pause(view, paused=True), stage.register.leader)
+    if not await stage.seen(lambda: stage.register.paused, 2_000):
+        return
+    await stage.pause(300, 600)  # until all know of it
+
+    async def trouble() -> None:
+        if stage.chances(0.5):
+            await stage.kill([stage.register.leader])
+        else:
+            stage.member(stage.register.leader).engine.crash()
+
+    await _bears(stage, "the cluster was paused", trouble, 3_000)
+
+
+async def _as_many_as_it_bears(scene: Scene, _: str) -> None:
+    """As many copies are dead as the protocol bears, and the leader changes: the others serve (invariant 5)."""
+    stage = Stage(scene)
+    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+        return
+    register = stage.register
+    copies, required = len(register.copies), register.required
+    spare = copies - max(majority(copies), copies - required, required + 1)
+    dead = stage.scene.chance.sample(sorted(register.voters), min(spare, len(register.voters)))
+    await stage.kill(dead)
+    await stage.pause(0, 600)
+    match scene.chance.randrange(4):
+        case 0:
+            stage.member(register.leader).engine.crash()
+        case 1:
+            scene.ask(lambda view: operator.failover(view, None, accept_loss=False), register.leader)
+        case 2:
+            await stage.kill([register.leader])
+            stage.start([register.leader])
+        case _:
+            if not dead and copies > 2:
+                await stage.kill([register.leader])
+    if not await stage.serves(_SERVICE_MS):
+        stage.broken(f"I5: {', '.join(dead) or 'nobody'} is dead, and the others do not serve")
+
+
+async def _only_the_store_hears(scene: Scene, _: str) -> None:
+    """A leader whom only the store hears does not stand in the way of the others."""
+    stage = Stage(scene)
+    if not await stage.calm() or len(stage.cluster.names) < 3:
+        return
+    leader = stage.register.leader
+    stage.cluster.isolate(leader, store=False)
+    if not await stage.serves(_SERVICE_MS):
+        stage.broken(f"I5: {leader} hears the store alone, and the others do not serve")
+
+
+async def _hangs(scene: Scene, _: str) -> None:
+    """A leader's database hangs: its agent finds out."""
+    stage = Stage(scene)
+    if not await stage.calm() or len(stage.cluster.names) < 3:
+        return
+    stage.member(stage.register.leader).engine.hung = True
+    if not await stage.serves(_HUNG_MS):
+        stage.broken("I5: a leader's database hangs, and nobody does anything about it")
+
+
+async def _apart(scene: Scene, _: str) -> None:
+    """Nobody hears anybody, all hear the store: with the policy `degrade` one goes on alone."""
+    stage = Stage(scene)
+    if stage.cluster.plan.policy != "degrade" or not await stage.calm():
+        return
+    names = stage.cluster.names
+    if stage.chances(0.5):
+        await stage.kill([stage.register.leader])
+    for name in names:
+        stage.cut(name, set(names) - {name})
+    await stage.pause(0, 300)
+    stage.start(names)
+    if not await stage.serves(3 * stage.cluster.plan.voter_removal_ms + 60_000):
+        stage.broken("I5: nobody hears anybody, all hear the store, and nobody serves")
+
+
+async def _former_leader_ends(scene: Scene, _: str) -> None:
+    """The agent of a leader that is replaced hangs: its guard ends the database."""
+    stage = Stage(scene)
+    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+        return
+    old, epoch, others = stage.register.leader, stage.register.epoch, stage.register.voters
+    if not others:
+        return
+    stage.stop_agent(old)
+    scene.ask(lambda view: operator.failover(view, None, accept_loss=False), stage.one_of(others))
+    if not await stage.seen(lambda: stage.register.epoch > epoch, 2_000):
+        return
+    engine = stage.member(old).engine
+    if not await stage.seen(lambda: not engine.run or not engine.primary_run, 6_000, look_ms=10):
+        stage.broken(f"F: {old} was replaced and its agent hangs, and its database is still there")
+
+
+PEACE = (
+    Fault("one does not hear", _one_does_not_hear, 2),
+    Fault("all stall", _all_stall, 2, with_lease=False),
+    Fault("gone while paused", _paused, 2),
+    Fault("as many as it bears", _as_many_as_it_bears, 4),
+    Fault("only the store hears", _only_the_store_hears, 2),
+    Fault("the leader hangs", _hangs, 2),
+    Fault("all apart", _apart, 2),
+    Fault("a former leader ends", _former_leader_ends, 2),
+)

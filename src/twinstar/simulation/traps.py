@@ -1,0 +1,289 @@
+"""Traps: faults in an order and at moments that go for one safeguard's weakness, at random within that.
+
+Faults drawn one by one from the menu hardly ever meet the few milliseconds between two steps of the protocol in the
+right roles; a trap waits for such a moment. None goes beyond what the protocol bears, so that a cluster with all its
+safeguards comes out of each; `simulation.ablations` shows which safeguards it would not do without.
+"""
+
+from __future__ import annotations
+
+from twinstar.model.effects import ChangeRegister
+from twinstar.model.register import Phase
+from twinstar.model.view import View
+from twinstar.rules.active_passive import operator
+from twinstar.simulation.scene import Fault, Scene
+from twinstar.simulation.stage import Stage
+
+
+def _failover(view: View) -> ChangeRegister:
+    return operator.failover(view, None, accept_loss=False)
+
+
+def _switchover(view: View) -> ChangeRegister:
+    return operator.switchover(view, None, 5_000)
+
+
+async def _behind(scene: Scene, _: str) -> None:
+    """One copy lacks the end of the log when the leader dies, and so does the next leader soon after."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    old, epoch = stage.register.leader, stage.register.epoch
+    stage.cut(old, stage.some_of(stage.register.voters, least=1))
+    await stage.pause(5, 300)
+    await stage.kill([old])
+    stage.cluster.wires.cut.clear()
+    if not await stage.seen(lambda: stage.register.epoch > epoch and stage.register.phase is Phase.LEADING, 3_000):
+        return
+    await stage.pause(0, 250)
+    await stage.kill([stage.register.leader])
+    await stage.pause(0, 3_000)
+    stage.start([old])
+    await stage.pause(0, 2_000)
+
+
+async def _other_confirmers(scene: Scene, _: str) -> None:
+    """While who must confirm is being changed, others than before confirm, something goes wrong with the change, and
+    then the leader is lost with those that confirmed last.
+    """
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    leader, register = stage.register.leader, stage.register
+    away = stage.some_of(register.voters, least=1)
+    stage.cut(leader, away)
+    changed = lambda: stage.register.copies != register.copies or _unlike(stage, leader)  # noqa: E731
+    await stage.seen(changed, stage.cluster.plan.voter_removal_ms + 3_000)
+    if stage.chances(0.5):  # the other way round: they come back
+        await stage.pause(500, 1_500)
+        stage.mend(leader, away)
+        before = stage.register.copies
+        await stage.seen(lambda: stage.register.copies != before or _unlike(stage, leader), 3_000)
+    await _trouble(stage, leader)
+    confirming = stage.some_of(register.voters, least=1)
+    stage.cluster.wires.cut.clear()
+    stage.cut(leader, register.voters - confirming)
+    await stage.pause(50, 2_500)
+    await stage.kill([leader])
+    for each in sorted(confirming):
+        stage.cluster.isolate(each)
+    await stage.pause(1_000, 4_000)
+
+
+def _unlike(stage: Stage, leader: str) -> bool:
+    """Whether the leader's database does not enforce what the register says."""
+    names, register = stage.member(leader).engine.names, stage.register
+    return (names.voters, names.required) != (register.voters, register.required)
+
+
+async def _trouble(stage: Stage, leader: str) -> None:
+    store = stage.member(leader).store
+    if store is None:
+        return
+    match stage.scene.chance.randrange(5):
+        case 0:
+            await stage.pause(0, 20)
+            stage.stop_agent(leader)
+        case 1:
+            store.faults.late_request, store.faults.late_ms = 1.0, (1_000.0, 4_000.0)
+        case 2:
+            store.faults.late_request, store.faults.late_ms = 1.0, (1_000.0, 4_000.0)
+            await stage.pause(0, 100)
+            await stage.cluster.kill_agent(leader)
+            stage.start([leader])
+        case 3:
+            stage.cluster.server.stop()
+            await stage.pause(0, 2_000)
+            stage.cluster.server.start()
+        case _:
+            store.faults.lose_answer = 1.0
+
+
+async def _leader_first(scene: Scene, _: str) -> None:
+    """Power fails while the leader holds what nobody has confirmed. It is back first, and then gone when the others
+    are back.
+    """
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    leader, epoch = stage.register.leader, stage.register.epoch
+    stage.cut(leader, stage.register.voters)
+    await stage.pause(20, 200)
+    await stage.kill(stage.cluster.names)
+    stage.start([leader])
+    await stage.seen(lambda: stage.register.epoch > epoch and stage.member(leader).engine.primary_run, 8_000)
+    await stage.pause(0, 300)
+    if stage.chances(0.5):
+        await stage.kill([leader])
+    stage.cluster.wires.cut.clear()
+    stage.cluster.isolate(leader)
+    stage.start(stage.cluster.names)
+    await stage.pause(2_000, 6_000)
+
+
+async def _rapid(scene: Scene, _: str) -> None:
+    """One election after another, begun by hand at whatever point the last one has reached."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    if stage.chances(0.5):
+        await stage.kill([stage.register.leader])
+    for _again in range(scene.chance.randint(2, 4)):
+        scene.ask(_failover, stage.one_of(stage.cluster.names))
+        await stage.pause(0, 250)
+        if stage.chances(0.3):
+            await stage.kill([stage.one_of(stage.cluster.names)])
+        if stage.chances(0.3):
+            stage.stop_agent(stage.one_of(stage.cluster.names))
+    await stage.pause(0, 1_000)
+
+
+async def _handing_over(scene: Scene, _: str) -> None:
+    """A switchover whose successor does not get the end of the log, or one side of which fails."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    leader = stage.register.leader
+    scene.ask(_switchover, leader)
+    if not await stage.seen(lambda: stage.register.switchover is not None, 1_000):
+        return
+    planned = stage.register.switchover
+    engine = stage.member(leader).engine
+    if stage.chances(0.5):
+        await stage.pause(0, 60)
+    else:
+        await stage.seen(lambda: engine.stopping or not engine.run, 6_000)
+    stage.cut(leader, stage.register.voters)
+    await stage.pause(0, 800)
+    fails = scene.chance.choice((leader, planned.to if planned else leader, ""))
+    if fails:
+        await stage.kill([fails])
+    stage.cluster.wires.cut.clear()
+    await stage.pause(0, 2_000)
+
+
+async def _sleeper(scene: Scene, _: str) -> None:
+    """A standby whose agent sleeps through a change of leader, with log that only it and the old leader have; then the
+    old leader leads again, at its old address.
+    """
+    stage = Stage(scene)
+    if not await stage.calm() or not stage.register.voters:
+        return
+    old, epoch = stage.register.leader, stage.register.epoch
+    sleeper = stage.one_of(stage.register.voters)
+    stage.stop_agent(sleeper)
+    if stage.chances(0.7):
+        stage.cut(old, stage.register.voters - {sleeper})
+        await stage.pause(20, 300)
+    await stage.kill([old])
+    stage.cluster.wires.cut.clear()
+    if not await stage.seen(lambda: stage.register.epoch > epoch and stage.cluster.leader(), 5_000):
+        return
+    stage.start([old])
+    await stage.seen(lambda: _streams(stage, old), 6_000)
+    scene.ask(lambda view: operator.switchover(view, old, 5_000), stage.register.leader)
+    if not await stage.seen(lambda: (now := stage.cluster.leader()) and now.name == old, 6_000):
+        return
+    confirming = stage.some_of(stage.register.voters - {sleeper})
+    stage.cut(old, stage.register.voters - {sleeper} - confirming)
+    await stage.pause(20, 400)
+    await stage.kill({old} | confirming if len(confirming) < len(stage.register.copies) // 2 else {old})
+    stage.cluster.wires.cut.clear()
+    stage.cluster.thaw(sleeper)
+    await stage.pause(1_000, 4_000)
+
+
+def _streams(stage: Stage, name: str) -> bool:
+    leader = stage.cluster.leader()
+    return leader is not None and any(s.member == name and s.streaming for s in leader.engine.senders)
+
+
+async def _disk_too_early(scene: Scene, _: str) -> None:
+    """The new leader's disk is lost while the old leader's copy is being brought onto its branch."""
+    stage = Stage(scene)
+    if not await stage.calm() or stage.register.required < 1:
+        return
+    old, epoch = stage.register.leader, stage.register.epoch
+    stage.cut(old, stage.some_of(stage.register.voters))
+    await stage.pause(10, 200)
+    await stage.kill([old])
+    stage.cluster.wires.cut.clear()
+    if not await stage.seen(lambda: stage.register.epoch > epoch and stage.register.phase is Phase.LEADING, 3_000):
+        return
+    new = stage.register.leader
+    stage.cut(new, set(stage.cluster.names) - {old, new})
+    stage.start([old])
+    if await stage.seen(lambda: stage.member(old).engine.disk.incomplete, 3_000):
+        await stage.pause(0, 100)
+    await stage.cluster.lose_disk(new)
+    stage.cluster.wires.cut.clear()
+    stage.start(stage.cluster.names)
+    await stage.pause(1_000, 4_000)
+
+
+async def _disk_of_a_voter(scene: Scene, _: str) -> None:
+    """A voter that has sealed loses its disk, its promise with it, while the old leader cannot be told."""
+    stage = Stage(scene)
+    if not await stage.calm() or stage.register.required < 1:
+        return
+    old, epoch = stage.register.leader, stage.register.epoch
+    victim = stage.one_of(stage.register.voters)
+    stage.cluster.isolate(old)
+    await stage.seen(lambda: stage.register.epoch > epoch, 3_000)
+    await stage.pause(0, 150)
+    await stage.cluster.lose_disk(victim)
+    stage.cluster.rejoin(old)
+    stage.start([victim])
+    stage.cut(old, set(stage.cluster.names) - {old, victim})
+    await stage.pause(500, 3_000)
+
+
+async def _false_alarm(scene: Scene, _: str) -> None:
+    """The leader is cut off, and back at the moment at which it is accused."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    leader, epoch = stage.register.leader, stage.register.epoch
+    stage.cluster.isolate(leader, store=stage.chances(0.3))
+    await stage.seen(lambda: stage.register.epoch > epoch, 2_000)
+    await stage.pause(0, 10)
+    stage.cluster.rejoin(leader)
+    await stage.pause(0, 2_000)
+
+
+async def _dies_promoting(scene: Scene, _: str) -> None:
+    """The agent of who is about to be promoted stops, at any point of that; so does its guard's hearing."""
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    old, epoch = stage.register.leader, stage.register.epoch
+    await stage.kill([old])
+    named = lambda: stage.register.epoch > epoch and stage.register.phase is Phase.LEADING  # noqa: E731
+    if not await stage.seen(named, 3_000 + 2 * stage.cluster.plan.lease_ms):
+        return
+    winner = stage.register.leader
+    await stage.pause(0, 80)
+    if stage.chances(0.5):
+        stage.stop_agent(winner)
+    else:
+        await stage.cluster.kill_agent(winner)
+    if stage.chances(0.5):
+        stage.cluster.isolate(winner)
+    stage.start([old])
+    await stage.pause(500, 3_000 + 2 * stage.cluster.plan.lease_ms)
+    stage.cluster.thaw(winner)
+    await stage.pause(0, 500)
+
+
+TRAPS = (
+    Fault("a copy behind", _behind, 2),
+    Fault("other confirmers", _other_confirmers, 4, with_lease=False),
+    Fault("the leader first", _leader_first, 2, with_lease=False),
+    Fault("one election after another", _rapid, 2),
+    Fault("handing over badly", _handing_over, 2),
+    Fault("a sleeper", _sleeper, 2, with_lease=False),
+    Fault("a disk too early", _disk_too_early, 2, with_lease=False),
+    Fault("a voter's disk", _disk_of_a_voter, 2, with_lease=False),
+    Fault("a false alarm", _false_alarm, 2),
+    Fault("dies promoting", _dies_promoting, 2),
+)
