@@ -72,12 +72,21 @@ def test_a_message_that_is_not_all_there_is_no_boundary(sent: list[tuple[str, by
 
 @given(st.binary(max_size=200), sizes)
 def test_noise_is_never_an_error(noise: bytes, sizes: list[int]) -> None:
-    conversation = Conversation(lambda _: None)
+    conversation = Conversation(lambda _: None, lambda: None)
     for piece in cut(noise, sizes):
         conversation.from_client(piece)
         conversation.from_server(piece)
         parse_first(piece)
         sqlstate_of(piece)
+
+
+def test_a_standby_says_so_before_its_first_answer() -> None:
+    said: list[str] = []
+    session = Conversation(lambda _: None, lambda: said.append("standby"))
+    session.from_server(message("R", bytes(4)) + message("S", b"in_hot_standby\0off\0") + message("S", b"a\0on\0"))
+    assert not said
+    session.from_server(message("S", b"in_hot_standby\0on\0"))
+    assert said == ["standby"]
 
 
 @pytest.mark.parametrize("length", [0, 3, 5_000])
@@ -113,7 +122,7 @@ def test_an_error_reads_as_postgresql_writes_it() -> None:
 
 def test_a_session_from_start_to_end() -> None:
     keys: list[bytes] = []
-    session = Conversation(keys.append)
+    session = Conversation(keys.append, lambda: None)
     assert is_busy(session)
     session.from_server(message("R", bytes(4)) + message("K", LONG_KEY) + message("Z", b"I"))
     assert keys == [LONG_KEY]

@@ -92,6 +92,34 @@ def test_a_leader_that_the_router_alone_reaches_shows_no_more_than_it_may(tmp_pa
 
 
 @seeds
+def test_a_leaders_database_that_is_back_as_a_standby_shows_nothing(tmp_path: Path, seed: int) -> None:
+    """It holds commits that nobody has confirmed, and the router does not know yet that its epoch is over."""
+
+    async def story(cluster: Cluster) -> None:
+        service = cluster.open_service(PAUSE_MS)
+        await served(cluster, service)
+        leader, witness = leader_of(cluster), cluster.witness
+        for name in cluster.names:
+            if name != leader.name:
+                cluster.cut(leader.name, name)
+        engine = leader.engine
+        await cluster.until(
+            "unconfirmed", lambda: engine.numbers() - witness.acknowledged.keys() - witness.shown.keys()
+        )
+        await cluster.kill_agent(leader.name)
+        engine.crash()
+        await cluster.until("gone", lambda: not engine.has_processes)
+        await engine.start()
+        before, unconfirmed = len(service.history), engine.numbers() - witness.acknowledged.keys()
+        await cluster.clock.sleep_ms(300)
+        shown = {n for each in service.history[before:] for n in each.read or () if each.client != "r1"}
+        assert not shown & unconfirmed
+        assert service.router.router is not None
+
+    play(tmp_path, story, seed)
+
+
+@seeds
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 def test_a_router_dies_or_stands_still(tmp_path: Path, seed: int, how: str) -> None:
     async def story(cluster: Cluster) -> None:

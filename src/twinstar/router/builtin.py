@@ -101,7 +101,9 @@ class BuiltinRouter:
 
     def choose(self, session: Session, avoided: set[str], *, encrypted: bool) -> Target | None:
         member = self._endpoints[session.role].choose(self._route, avoided, session, encrypted=encrypted)
-        return None if member is None else Target(member, self._members[member], self._route.epoch)
+        if member is None:
+            return None
+        return Target(member, self._members[member], self._route.epoch, leads=member == self._route.write)
 
     async def dial(self, target: Target) -> Stream | None:
         server = Stream()

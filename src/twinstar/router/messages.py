@@ -157,7 +157,9 @@ class Headers:
 
 _CLIENT = b"QFSPBDECH"  # Query, FunctionCall, Sync; Parse, Bind, Describe, Execute, Close, Flush
 _ENDS_IN_READY = frozenset(b"QFS")
-_READY, _KEY = b"ZK"
+_READY, _KEY, _PARAMETER = b"ZKS"
+_STANDBY = b"in_hot_standby\0on\0"
+"""What PostgreSQL reports of itself before it takes the first statement of a session on a standby."""
 
 
 class Conversation:
@@ -166,13 +168,14 @@ class Conversation:
     Counting errs on the side of *busy*: a Sync that the server ignores inside COPY is waited for in vain.
     """
 
-    __slots__ = ("_batch", "_down", "_on_key", "_up", "key", "outstanding", "ready", "status")
+    __slots__ = ("_batch", "_down", "_on_key", "_on_standby", "_up", "key", "outstanding", "ready", "status")
 
-    def __init__(self, on_key: Callable[[bytes], None]) -> None:
-        """`on_key` is told what a CancelRequest for this session carries."""
-        self._on_key = on_key
+    def __init__(self, on_key: Callable[[bytes], None], on_standby: Callable[[], None]) -> None:
+        """`on_key` is told what a CancelRequest for this session carries; `on_standby` is called when the server says
+        that it is one."""
+        self._on_key, self._on_standby = on_key, on_standby
         self._up = Headers(_CLIENT, bodies=False)
-        self._down = Headers(b"ZK", bodies=True)
+        self._down = Headers(b"ZKS", bodies=True)
         self._batch = False
         self.key: bytes | None = None
         self.status = ""
@@ -194,9 +197,11 @@ class Conversation:
                 self.status = body.decode("ascii", "replace")
                 self.outstanding = max(0, self.outstanding - 1)
                 self.ready += 1
-            else:
+            elif kind == _KEY:
                 self.key = body
                 self._on_key(body)
+            elif kind == _PARAMETER and body == _STANDBY:
+                self._on_standby()
 
     @property
     def quiet(self) -> bool:

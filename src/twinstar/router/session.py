@@ -26,6 +26,8 @@ class Target:
     member: str
     address: Address
     epoch: int
+    leads: bool = False
+    """The epoch, as far as is known."""
 
 
 class Owner(Protocol):
@@ -61,7 +63,7 @@ class Session:
 
     def join(self, server: Stream, *, encrypted: bool) -> None:
         """Lets the client through."""
-        conversation = None if encrypted else Conversation(self._has_key)
+        conversation = None if encrypted else Conversation(self._has_key, self._on_standby)
         self.conversation = conversation
         self.joined = True
         self._owner.session_joined(self)
@@ -115,6 +117,13 @@ class Session:
         if self.server is not None:
             self.server.abort()
         self._owner.session_over(self)
+
+    def _on_standby(self) -> None:
+        """A leader's database that was started again is a standby until it begins an epoch, and shows commits that
+        nobody has confirmed. That its epoch is over is known later than it accepts connections.
+        """
+        if self.target is not None and self.target.leads:
+            self.end("the router has ended this session because the database is a standby now")
 
     def _has_key(self, key: bytes) -> None:
         self._owner.session_has_key(self, key)

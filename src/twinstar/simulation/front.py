@@ -162,7 +162,8 @@ class _Backend(asyncio.Protocol):
             self._transport.write(error_response(_CANNOT_CONNECT_NOW, "the database system is shutting down"))
             return False
         key = message(b"K", pack(">II", 1, 1))
-        self._transport.write(message(b"R", pack(">I", 0)) + key + READY)
+        standby = message(b"S", b"in_hot_standby\0off\0" if engine.primary_run else b"in_hot_standby\0on\0")
+        self._transport.write(message(b"R", pack(">I", 0)) + standby + key + READY)
         return True
 
     async def _message(self) -> tuple[bytes, bytes]:
