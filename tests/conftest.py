@@ -8,9 +8,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _TAG = "TWINSTAR_TEST_RUN"
 """In the environment of every process that a test starts, unless the test gave it another one."""
+
+
+# How long one example takes says something about the machine, not about the code.
+settings.register_profile("twinstar", deadline=None)
+settings.load_profile("twinstar")
 
 
 def pytest_configure(config: pytest.Config) -> None:
