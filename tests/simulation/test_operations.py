@@ -49,5 +49,6 @@ def test_a_read_that_saw_less_does_not_excuse_the_next() -> None:
 def test_standbys_may_be_behind_and_take_nothing_back() -> None:
     history = [append(1, (0, 1)), read((), (2, 3), Role.READ), read((1, 2), (4, 5), Role.READ)]
     assert went_back(history) == []
-    assert taken_back(history, {1, 2}) == []
-    assert len(taken_back(history, {1})) == 1
+    assert taken_back(history, {1, 2}, {Role.READ}) == []
+    assert taken_back(history, {1}, {Role.WRITE}) == []
+    assert len(taken_back(history, {1}, {Role.READ})) == 1

@@ -150,3 +150,30 @@ def test_readers_are_led_to_standbys(tmp_path: Path) -> None:
         assert set(status.read) == set(cluster.names) - {cluster.register.leader}
 
     play(tmp_path, story, 1)
+
+
+@seeds
+def test_a_restarted_leader_shows_nothing_before_its_next_epoch(tmp_path: Path, seed: int) -> None:
+    """Nobody has confirmed its last commits, and the store is away: restarted as a standby it would show them, and who
+    is elected when it is gone takes them back.
+    """
+
+    async def story(cluster: Cluster) -> None:
+        service = cluster.open_service(PAUSE_MS)
+        await served(cluster, service)
+        old, epoch = leader_of(cluster), cluster.register.epoch
+        others = [name for name in cluster.names if name != old.name]
+        for name in others:
+            cluster.freeze(name)
+        await cluster.clock.sleep_ms(1_000)
+        cluster.cut_store(old.name)
+        old.engine.crash()
+        await cluster.until("restarted", lambda: old.engine.run)
+        await cluster.clock.sleep_ms(1_000)
+        await cluster.kill_node(old.name)
+        for name in others:
+            cluster.thaw(name)
+        await led_anew(cluster, epoch)
+        await served(cluster, service)
+
+    play(tmp_path, story, seed)

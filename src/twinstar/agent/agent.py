@@ -25,7 +25,7 @@ from twinstar.agent.watching import Watching
 from twinstar.engine.base import Engine
 from twinstar.model.effects import ChangeRegister, Plan, Reason
 from twinstar.model.engine import EngineStatus
-from twinstar.model.errors import PeerError, StoreUnavailable
+from twinstar.model.errors import EngineError, PeerError, StoreUnavailable
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import Settings, View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
@@ -212,10 +212,21 @@ class Agent:
         self.body.opened = register.epoch
         self.body.milestones = {**self.body.milestones, "opened": now}
         log.info("epoch %d is open, %.0f ms after it was named", register.epoch, now - self.ledger.epoch_at_ms)
-        self.peers.tell_routers()
         self.peers.tell_agents(self.own_gossip())
+        aside(self._let_in(register.epoch))
         if first:
             aside(self._record(register))
+
+    async def _let_in(self, epoch: int) -> None:
+        """Clients that come by themselves, and those that routers send."""
+        while self.body.opened == epoch:
+            try:
+                await self._engine.admit()
+                break
+            except EngineError as error:
+                log.error("clients are not let in yet: %s", error)
+                await self._clock.sleep_ms(_GOSSIP_MS)
+        self.peers.tell_routers()
 
     async def _record(self, register: Register) -> None:
         """One line of history for a leadership that has opened."""

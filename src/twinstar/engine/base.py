@@ -50,7 +50,8 @@ class Engine(Protocol):
 
     async def start(self) -> None:
         """Starts as a standby without upstream and with `BLOCKED` names, whatever it was before; returns when it
-        accepts connections, or raises EngineError with the log's last words. Refuses ABSENT and INCOMPLETE.
+        accepts connections, or raises EngineError with the log's last words. Refuses ABSENT and INCOMPLETE. Over the
+        network it lets no client in until it follows somebody or `admit` is called.
         """
         ...
 
@@ -93,6 +94,10 @@ class Engine(Protocol):
         """Changes who must confirm on a running primary; returns, once the change is *in effect* in every process
         that matters, the log's end read after that.
         """
+        ...
+
+    async def admit(self) -> None:
+        """Lets clients in, on a primary whose epoch is open. Harmless if repeated. Raises EngineError."""
         ...
 
     async def branch(self, upstream: Upstream) -> Branch:

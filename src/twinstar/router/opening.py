@@ -1,8 +1,9 @@
 """From a client's first byte to the moment it is joined to a server, or is told why not.
 
 The client's first message is read and kept, a server is chosen, dialled and asked, and only when that has begun to
-answer is the client joined to it. Until then a server that refuses, goes away or says that it is starting or stopping
-(57P03) is as good as none: the client is held and another is tried, for at most `max_hold_ms`.
+answer is the client joined to it. Until then a server that refuses, goes away, says that it is starting or stopping
+(57P03) or lets no clients in yet (28000) is as good as none: the client is held and another is tried, for at most
+`max_hold_ms`.
 
 Encryption is between client and server (`passthrough`): its request is put to a server, and after a yes the router is
 blind. Whoever is refused while asking for encryption is answered *no* where no server of this cluster has ever said
@@ -39,6 +40,7 @@ RETRY_MS = 20.0
 """Between two attempts while the same server is chosen again."""
 CANNOT_CONNECT_NOW = "57P03"
 TOO_MANY_CONNECTIONS = "53300"
+NOT_LET_IN = "28000"
 
 
 class Desk(Protocol):
@@ -82,6 +84,7 @@ class Opening:
         self._clock = desk.clock
         self._hold_until_ms = desk.clock.now_ms() + desk.max_hold_ms
         self._avoided: set[str] = set()
+        self._rejection = b""
 
     async def run(self) -> bool:
         """Whether the client was refused. It is for the caller to cancel this when the client goes away."""
@@ -143,11 +146,20 @@ class Opening:
                     with suppress(ConnectionError):
                         await server.more()
                         still_its_own = self._session.server is server  # no newer epoch has begun since it answered
-                        if still_its_own and sqlstate_of(server.kept) != CANNOT_CONNECT_NOW:
+                        if still_its_own and not self._is_no(server):
                             return server
                     await self._try_another()
         except TimeoutError:
             raise self._held_for_too_long() from None
+
+    def _is_no(self, server: Stream) -> bool:
+        """It does not let clients in now: it starts or stops, or neither follows nor leads yet. What it says to the
+        latter may be meant for this client alone, so that is what the client hears in the end.
+        """
+        sqlstate = sqlstate_of(server.kept)
+        rejected = sqlstate == NOT_LET_IN and b"rejects connection" in server.kept
+        self._rejection = bytes(server.kept) if rejected else b""
+        return rejected or sqlstate == CANNOT_CONNECT_NOW
 
     async def _connected(self, *, encrypted: bool) -> Stream:
         """The session's server, a newly dialled one if it has none. Raises Refused."""
@@ -192,11 +204,13 @@ class Opening:
         return max(0.0, self._hold_until_ms - self._clock.now_ms())
 
     def _held_for_too_long(self) -> Refused:
-        return Refused(
+        refused = Refused(
             CANNOT_CONNECT_NOW,
             f"no database could be reached for {self._desk.max_hold_ms:.0f} ms: {self._desk.why_held()}",
             "Connect again; `twinstar status` shows what the cluster waits for.",
         )
+        refused.answer = self._rejection or refused.answer
+        return refused
 
     async def _refuse(self, first: First, refused: Refused) -> None:
         self._session.leave_server()

@@ -36,6 +36,8 @@ class VirtualEngine(LeftOut):
         """The main process or others of this database are there."""
         self.primary_run = False
         self.stopping = False
+        self.admits = True
+        """Clients are let in over the network: not from a start until it follows, or its epoch is open."""
         self.names: Names = BLOCKED
         self._names_before: Names | None = None
         """Still in effect in some of the processes."""
@@ -179,6 +181,7 @@ class VirtualEngine(LeftOut):
         if self.has_processes:
             raise EngineError(f"Processes of {self.member} are still there; they are ended first.")
         self.disk.upstream = None
+        self.admits = False
         self._begin(primary=False)
 
     def _begin(self, primary: bool) -> None:
@@ -228,6 +231,7 @@ class VirtualEngine(LeftOut):
         await self.fleet.takes(200, 400)
         self.disk.append(Record(1))
         self.disk.flush()
+        self.admits = True
         self._begin(primary=True)
         self.fleet.witness.began(self.member, 1, frozenset(), "bootstrap")
         return self.disk.system_identifier
@@ -273,6 +277,9 @@ class VirtualEngine(LeftOut):
         self.disk.flush()
         self.tell()
 
+    async def admit(self) -> None:
+        self.admits = True
+
     async def open_names(self, names: Names) -> Position:
         self._must_be_primary()
         life = self._gone
@@ -306,7 +313,7 @@ class VirtualEngine(LeftOut):
         if not self.run or self.primary_run:
             raise EngineError(f"{self.member} is not a running standby.")
         self._disconnect()
-        self.disk.upstream = upstream
+        self.disk.upstream, self.admits = upstream, True
         self._stream = asyncio.create_task(receive_for_ever(self))
 
     async def rewind(self, upstream: Upstream, progress: Progress) -> RewindResult:

@@ -26,6 +26,7 @@ LIST_LENGTH = 32
 _LOOK_MS = 20.0
 _READ_ONLY = "25006"
 _CANNOT_CONNECT_NOW = "57P03"
+_NOT_LET_IN = "28000"
 
 
 def list_of(number: int) -> int:
@@ -160,6 +161,9 @@ class _Backend(asyncio.Protocol):
         await engine.fleet.takes(1, 4)
         if not engine.run or engine.stopping:
             self._transport.write(error_response(_CANNOT_CONNECT_NOW, "the database system is shutting down"))
+            return False
+        if not engine.admits:
+            self._transport.write(error_response(_NOT_LET_IN, "pg_hba.conf rejects connection for host"))
             return False
         key = message(b"K", pack(">II", 1, 1))
         standby = message(b"S", b"in_hot_standby\0off\0" if engine.primary_run else b"in_hot_standby\0on\0")

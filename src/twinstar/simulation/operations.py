@@ -9,7 +9,8 @@ What is promised, and looked for here (`docs/protocol.md`, "Invariants" and "Ope
 * no append that was ok is missing in the end, and none that failed is there;
 * through the `write` endpoint of one router, a read that begins after an append was ok shows it, and one that begins
   after another read has ended shows what that one showed, in the same order;
-* with one confirmation required, what was read through the `read` endpoint is not taken back.
+* what was read through the `write` endpoint is not taken back, and with one confirmation required what was read through
+  the `read` endpoint is not either.
 
 The `read` endpoint promises no more: a standby shows what it has replayed, which may be old.
 """
@@ -61,16 +62,16 @@ def lost_or_invented(history: Iterable[Operation], there: Set[int]) -> list[str]
     return breaches
 
 
-def taken_back(history: Iterable[Operation], there: Set[int]) -> list[str]:
-    """What was shown through the `read` endpoint and is not there in the end."""
+def taken_back(history: Iterable[Operation], there: Set[int], endpoints: Set[Role]) -> list[str]:
+    """What was shown through one of these endpoints and is not there in the end."""
     gone = {
         (each.client, number)
         for each in history
-        if each.endpoint is Role.READ and each.read is not None
+        if each.endpoint in endpoints and each.read is not None
         for number in each.read
         if number not in there
     }
-    return [f"{client} read {number} on a standby, and it is gone" for client, number in sorted(gone)]
+    return [f"{client} was shown {number}, and it is gone" for client, number in sorted(gone)]
 
 
 def went_back(history: Sequence[Operation]) -> list[str]:

@@ -134,8 +134,9 @@ class Service:
 
     def breaches(self, there: frozenset[int], *, one_confirms: bool) -> list[str]:
         """What clients were told in `quorum` and is not so, now that `there` is what a leader holds."""
-        found = lost_or_invented(self.history, there) + went_back(self.history)
-        return found + taken_back(self.history, there) if one_confirms else found
+        lasting = frozenset(Role) if one_confirms else frozenset({Role.WRITE})
+        breaches = lost_or_invented(self.history, there) + went_back(self.history)
+        return breaches + taken_back(self.history, there, lasting)
 
     def check(self) -> None:
         """Raises what a client, a front or the router has ended with: they never should."""

@@ -17,6 +17,7 @@ import pytest
 from tests.engine.conformance import LONG_MS, SHORT_MS, Conformance, quiet, until_status
 from tests.engine.postgresql.bench import PASSWORDS, PostgresqlBench, postgresql_bench, template, versions
 from twinstar.engine.postgresql import files
+from twinstar.engine.postgresql.conf_files import is_closed
 from twinstar.engine.postgresql.configuration import RestartStep, refused_parameters, restart_order
 from twinstar.engine.postgresql.own_conf import assignment, parse_assignments
 from twinstar.engine.postgresql.process_control import launch
@@ -335,6 +336,33 @@ async def test_who_may_connect_over_tcp(bench: PostgresqlBench) -> None:
     ):
         with pytest.raises(psycopg.OperationalError):
             tcp(bench, role, password, database)
+
+
+@pytest.mark.parametrize("then", ["follow", "promote"])
+async def test_a_started_server_lets_no_client_in_before_it_follows_or_is_open(
+    bench: PostgresqlBench, then: str
+) -> None:
+    """What it was may have been a leader; as a standby it would show what waited for confirmation."""
+    bench.change("a", hba=("host all all all trust",))
+    await bench.given_copy("a")
+    engine, server = bench.engine("a"), bench.server("a")
+    await engine.start()
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError, match="rejects connection"):
+            tcp(bench, "app", PASSWORDS["app"], "app")
+        assert tcp(bench, REWIND_ROLE, PASSWORDS[REWIND_ROLE]) == REWIND_ROLE
+        await engine.reload({"work_mem": "6MB"})
+        await shows(bench, "work_mem", "6MB")
+    if then == "follow":
+        await engine.follow(bench.upstream("b", 2))
+    else:
+        await engine.promote(2, Names(2, frozenset({"b"}), 1))
+        with pytest.raises(psycopg.OperationalError, match="rejects connection"):
+            tcp(bench, "app", PASSWORDS["app"], "app")
+        await engine.admit()
+        await engine.admit()
+    assert tcp(bench, "app", PASSWORDS["app"], "app") == "app"
+    assert not is_closed(server.settings)
 
 
 async def test_no_line_of_the_users_opens_our_roles(bench: PostgresqlBench) -> None:

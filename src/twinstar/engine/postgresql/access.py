@@ -3,6 +3,9 @@
 Never ``trust``. On the local socket the operating system says who asks (``peer``): the user that runs the server, and
 root where the agent is root. Over TCP everyone proves a password by SCRAM, with TLS wherever it is configured. Our own
 roles come from the members' addresses alone, and no line of the user's can open them any wider.
+
+A server that was started is *closed* until it follows somebody or its epoch is open: it may have been a leader, and
+shows commits that nobody has confirmed, which the next election may take back.
 """
 
 from __future__ import annotations
@@ -26,8 +29,13 @@ _MAP = "twinstar"
 _EVERYWHERE = "all"
 
 
-def hba_conf(settings: Settings) -> str:
-    """The text of ``pg_hba.conf``. The first line that fits a connection decides."""
+CLOSED = "host all all all reject"
+
+
+def hba_conf(settings: Settings, *, closed: bool = False) -> str:
+    """The text of ``pg_hba.conf``. The first line that fits a connection decides. `closed`: over the network nobody but
+    the other members is let in.
+    """
     kind = "hostssl" if settings.tls else "host"
     lines = [
         f"local all {AGENT_ROLE} peer map={_MAP}",
@@ -39,6 +47,8 @@ def hba_conf(settings: Settings) -> str:
             f"{kind} replication,{MAINTENANCE_DATABASE} {REPLICATION_ROLE} {place} scram-sha-256",
             f"{kind} {MAINTENANCE_DATABASE} {REWIND_ROLE} {place} scram-sha-256",
         ]
+    if closed:
+        lines.append(CLOSED)
     own = f"{AGENT_ROLE},{REPLICATION_ROLE},{REWIND_ROLE}"
     lines += [
         f"{kind} {MAINTENANCE_DATABASE},{settings.database} {ROUTER_ROLE} {_EVERYWHERE} scram-sha-256",

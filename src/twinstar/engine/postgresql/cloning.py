@@ -7,7 +7,7 @@ import re
 
 from twinstar.engine.base import Progress
 from twinstar.engine.postgresql import files, process_control
-from twinstar.engine.postgresql.conf_files import write_conf_files
+from twinstar.engine.postgresql.conf_files import is_closed, write_conf_files
 from twinstar.engine.postgresql.connections import fetch
 from twinstar.engine.postgresql.following import branch
 from twinstar.engine.postgresql.forks import save_fork
@@ -29,7 +29,7 @@ async def clone(server: Server, upstream: Upstream, progress: Progress) -> None:
     paths, account = server.paths, server.settings.account
     files.prepare_directories(paths, account)
     # The password file above all: a new member has none yet.
-    write_conf_files(server.settings)
+    write_conf_files(server.settings, closed=is_closed(server.settings))
     new, old = paths.root / "data.new", paths.root / "data.old"
     await server.end_tools()
     for left in (new, old):

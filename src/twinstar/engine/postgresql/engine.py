@@ -10,6 +10,7 @@ from twinstar.engine.postgresql import (
     attachments,
     bootstrap,
     cloning,
+    conf_files,
     files,
     following,
     names,
@@ -85,6 +86,10 @@ class PostgresqlEngine:
 
     async def retag(self, names_: Names) -> Position:
         return await names.retag(self.server, names_)
+
+    async def admit(self) -> None:
+        if conf_files.open_to_clients(self.server.settings):
+            self.server.reload_signal()
 
     async def branch(self, upstream: Upstream) -> Branch:
         return await following.branch(self.server, upstream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from twinstar.engine.postgresql.conf_files import open_to_clients
 from twinstar.engine.postgresql.connections import DroppingConnection, fetch
 from twinstar.engine.postgresql.files import control
 from twinstar.engine.postgresql.history_files import parse_history
@@ -70,6 +71,7 @@ def _no_answer(upstream: Upstream) -> EngineError:
 async def follow(server: Server, upstream: Upstream) -> None:
     """See `engine.base.Engine.follow`. A receiver that is left is ended: it would go on under its old name."""
     server.write_settings(upstream_settings(server, upstream, upstream.epoch))
+    open_to_clients(server.settings)
     server.reload_signal()
     await end_receivers(server)
 

@@ -29,7 +29,8 @@ _RECORDED_NAMES = {"max_prepared_xacts": "max_prepared_transactions", "max_locks
 
 
 async def start(server: Server, changes: Mapping[str, str] | None = None) -> None:
-    """Starts as a standby; returns when it accepts connections, although replay may go on.
+    """Starts as a standby; returns when it accepts connections, although replay may go on. Clients are let in when it
+    follows somebody or by `admit`.
 
     `changes`: settings that differ from "nobody is followed, nobody can confirm", such as an upstream for a copy that
     needs more log before it is consistent; whoever gives them is at work on a copy that is known to be incomplete.
@@ -39,7 +40,7 @@ async def start(server: Server, changes: Mapping[str, str] | None = None) -> Non
     settings = server.settings
     _check_directory(settings, may_be_half_done=bool(changes))
     files.prepare_directories(settings.paths, settings.account)
-    write_conf_files(settings)
+    write_conf_files(settings, closed=True)
     scrub(settings)
     files.remove_placeholders(settings.paths.data)
     replace_own(settings.paths, {**at_start(), **await _floors(server), **(changes or {})}, settings.account)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from twinstar.engine.postgresql.conf_files import scrub, write_conf_files
+from twinstar.engine.postgresql.conf_files import is_closed, scrub, write_conf_files
 from twinstar.engine.postgresql.configuration import main_conf, refused_parameters
 from twinstar.engine.postgresql.files import write_durably
 from twinstar.engine.postgresql.server import Server
@@ -26,7 +26,7 @@ async def reload(server: Server, parameters: Mapping[str, str]) -> None:
     wanted = replace(server.settings, parameters=dict(parameters))
     await _try_out(server, wanted)
     server.settings = wanted
-    write_conf_files(wanted)
+    write_conf_files(wanted, closed=is_closed(wanted))
     scrub(wanted)
     server.reload_signal()
 
