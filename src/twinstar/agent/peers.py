@@ -44,6 +44,7 @@ from twinstar.rules.detection import (
     PeerHistory,
     Signs,
     Silent,
+    Verdict,
     no_sign_of_life,
     suspects,
 )
@@ -173,7 +174,7 @@ class Peers:
             answer = known.answer if now - known.answer_at_ms < _ANSWER_FRESH_MS else None
             relevant = answer if answer and (answer.about, answer.epoch) == (self._leader, self._epoch) else None
             alive = known.alive if known.alive_at_ms > self._epoch_at_ms else None
-            gossip = self.gossip(member)
+            gossip = self._gossip(known, verdict, now)
             views[member] = Peer(
                 silent=silent or (isinstance(verdict, NeverHeard) and no_sign_of_life(signs, self._timings)),
                 heard=isinstance(verdict, Heard) or (isinstance(verdict, Missing | Silent) and not silent),
@@ -224,7 +225,11 @@ class Peers:
         known, now = self._known.get(member), self._clock.now_ms()
         if known is None:
             return None
-        silent = isinstance(known.history.verdict(now, self.health.fresh_since_ms(now)), Silent)
+        return self._gossip(known, known.history.verdict(now, self.health.fresh_since_ms(now)), now)
+
+    @staticmethod
+    def _gossip(known: _Known, verdict: Verdict, now: float) -> Gossip | None:
+        silent = isinstance(verdict, Silent)
         stuck = known.heartbeat is not None and known.heartbeat.agent_age_ms > _GOSSIP_NEW_MS
         bound_ms = _GOSSIP_NEW_MS if silent or stuck else _GOSSIP_OLD_MS
         return known.gossip if now - known.gossip_at_ms <= bound_ms else None

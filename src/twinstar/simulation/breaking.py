@@ -37,6 +37,7 @@ class Breakable:
     # -- death --------------------------------------------------------------------------------------------------------
 
     async def kill_agent(self, name: str) -> None:
+        self.look()
         member = self.members[name]
         process, member.agent_process, member.agent = member.agent_process, None, None
         if process is not None:
@@ -256,6 +257,10 @@ class Breakable:
             if member.store is not None:
                 faults = member.store.faults
                 faults.lose_answer = faults.lose_request = faults.late_request = faults.break_watch = 0.0
+
+    def look(self) -> None:
+        """Tells the witness what is promised and open now."""
+        raise NotImplementedError
 
     def aside(self, work: Coroutine[Any, Any, Any]) -> None:
         """Something that goes on beside the story."""

@@ -38,6 +38,8 @@ from twinstar.store.base import root
 _SECRET = b"simulated"
 _CLUSTER = "simulated"
 _WATCH_MS = 5.0
+_LOOK_MS = 50.0
+"""Besides the moments at which it matters: when a leader begins, and before an agent is killed."""
 _LATENCY_MS = {StoreKind.EMBEDDED: (0.1, 1.0), StoreKind.ETCD: (0.5, 4.0)}
 """One way, from and to."""
 
@@ -54,7 +56,7 @@ class Cluster(Breakable):
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
         self.server = MemoryServer()
-        self.witness = Witness(plan.durability, plan.maximum_lag_bytes, self.chronicle.tell)
+        self.witness = Witness(plan.durability, plan.maximum_lag_bytes, self.chronicle.tell, self.look)
         self._scout = Scout(self.witness.sometimes, self.chronicle.tell)
         self.server.noticed = self._noticed
         self.changed = asyncio.Event()
@@ -82,7 +84,7 @@ class Cluster(Breakable):
     def start_all(self) -> None:
         for name in self.names:
             self.start(name)
-        self.aside(self._witness_for_ever())
+        self.aside(self._look_for_ever())
 
     def start(self, name: str) -> None:
         """Starts what is missing of a member's guard and agent."""
@@ -195,13 +197,17 @@ class Cluster(Breakable):
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def _witness_for_ever(self) -> None:
+    def look(self) -> None:
+        """Tells the witness what is promised and open now."""
+        for member in self.members.values():
+            if member.agent is not None:
+                self.witness.promised(member.name, member.agent.memory.now.promise)
+                self.witness.opened(member.agent.body.opened)
+
+    async def _look_for_ever(self) -> None:
         while True:
-            for member in self.members.values():
-                if member.agent is not None:
-                    self.witness.promised(member.name, member.agent.memory.now.promise)
-                    self.witness.opened(member.agent.body.opened)
-            await self.clock.sleep_ms(_WATCH_MS)
+            self.look()
+            await self.clock.sleep_ms(_LOOK_MS)
 
     @property
     def register(self) -> Register:

@@ -46,6 +46,8 @@ class VirtualEngine(LeftOut):
         self.hung = self.frozen = False
         self.news = asyncio.Event()
         """Set, and replaced, when something happened that somebody may wait for."""
+        self.grown = asyncio.Event()
+        """The same, but for confirmations that came: whoever streams does not wait for those."""
         self._gone = asyncio.Event()
         self._stream: asyncio.Task[None] | None = None
         self._going_on: set[asyncio.Task[Any]] = set()
@@ -55,10 +57,11 @@ class VirtualEngine(LeftOut):
     def stuck(self) -> bool:
         return self.hung or self.frozen
 
-    def tell(self) -> None:
-        """Something happened."""
-        self.news.set()
-        self.news = asyncio.Event()
+    def tell(self, confirmed: bool = False) -> None:
+        """Something happened; or (`confirmed`) no more than that a standby has reported a position."""
+        for event in (self.news,) if confirmed else (self.news, self.grown):
+            event.set()
+        self.news, self.grown = asyncio.Event(), self.grown if confirmed else asyncio.Event()
 
     # -- what a client does -------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ RECOVERY_MS = 60_000.0
 _CLIENT_PAUSE_MS = 40.0
 _SESSION_PAUSE_MS = 60.0
 _PAUSES_MS = (5.0, 60.0, 400.0, 1_500.0, 5_000.0)
-_BEGINS_WITH_LEADER = 0.8
+_BEGINS_WITH_LEADER = 0.9
 """How often the day begins with a failure of the leader: most should have a failover."""
 
 _ALL = (*MENU, *TRAPS, *PEACE)

@@ -177,7 +177,10 @@ async def bury() -> None:
     """Ends the coroutines of killed processes, when nothing they do matters any more."""
     while _aside:
         with suppress(RuntimeError):  # it awaits something in its end
-            _aside.pop().close()
+            try:
+                _aside.pop().close()
+            except* GeneratorExit:  # as a task group hands it on
+                pass
 
 
 class _Outside:

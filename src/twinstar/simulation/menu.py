@@ -145,7 +145,7 @@ async def _false_alarm(scene: Scene, name: str) -> None:
     """Agent and guard stand still while the database lives."""
     for process in scene.cluster.members[name].processes:
         process.gate.shut()
-    pause_ms = scene.chance.uniform(300, 1_200)
+    pause_ms = scene.chance.uniform(300, scene.chance.choice((550, 1_200)))
 
     async def go_on() -> None:
         await scene.cluster.clock.sleep_ms(pause_ms)
@@ -299,8 +299,8 @@ async def _strike_at_next(scene: Scene) -> None:
 
 
 LEADER_FAILS = (
-    Fault("kill node", _kill_node, 2, deadly=True),
-    Fault("restart node", _restart_node, 2, deadly=True),
+    Fault("kill node", _kill_node, 3, deadly=True),
+    Fault("restart node", _restart_node, deadly=True),
     Fault("kill database", _kill_database, 2, deadly=True),
     Fault("hang database", _hang_database, deadly=True),
     Fault("freeze", _freeze, deadly=True, with_lease=False),

@@ -54,7 +54,7 @@ class Wishes:
 def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
     """The plan of a seed. A wish changes nothing but what it names."""
     chance = random.Random(f"plan {seed}")
-    size = chance.choices((3, 5, 2, 4, 7), weights=(10, 4, 3, 2, 1))[0]
+    size = chance.choices((3, 5, 2, 4, 7), weights=(24, 6, 6, 3, 1))[0]
     plan = Plan(
         size=size,
         durability=Durability.ASYNC if chance.random() < 0.25 else Durability.QUORUM,

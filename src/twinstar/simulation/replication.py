@@ -109,7 +109,7 @@ class Link:
         def arrive() -> None:
             if sender.open:
                 sender.flushed = max(sender.flushed, lsn)
-                leader.tell()
+                leader.tell(confirmed=True)
 
         asyncio.get_running_loop().call_later(self._delay_ms / 1000, arrive)
 
@@ -143,7 +143,7 @@ async def _stream(standby: VirtualEngine, leader: VirtualEngine) -> None:
     run, takes = leader.run, standby.link.streaming
     standby.link.report(standby.disk.position.lsn)
     while leader.run == run and standby.link.leader is leader and standby.reachable(standby.disk.upstream) is leader:
-        news = leader.news
+        news = leader.grown
         new = leader.disk.log[len(standby.disk.log) : leader.disk.flushed] if takes else []
         if new and not standby.stuck and not leader.stuck:
             standby.disk.log.extend(new)

@@ -30,6 +30,8 @@ class Witness:
     """`async`: how far behind the leader's last published position whoever takes over may be."""
     tell: Callable[[str], None] = print
     """What is told of the beginnings, for the story."""
+    look: Callable[[], None] = lambda: None
+    """Called when it matters what is promised and open right now."""
     beginnings: dict[int, Beginning] = field(default_factory=dict)
     acknowledged: dict[int, int] = field(default_factory=dict)
     """By number: the epoch it was acknowledged in."""
@@ -54,6 +56,7 @@ class Witness:
 
     def began(self, member: str, epoch: int, numbers: frozenset[int], how: str) -> None:
         """A database was promoted or retagged for `epoch` (invariants 1 and 2)."""
+        self.look()
         self.sometimes[how] += 1
         self.tell(f"{member} {how}: its database leads epoch {epoch}")
         before = self.beginnings.get(epoch)
