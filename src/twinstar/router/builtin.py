@@ -145,7 +145,7 @@ class BuiltinRouter:
         return Session(role, self).client
 
     def session_began(self, session: Session) -> None:
-        self._endpoints[session.role].sessions.add(session)
+        self._endpoints[session.role].sessions[session] = None
         if self._number > self._max_sessions + SURPLUS:
             session.client.abort()
             return

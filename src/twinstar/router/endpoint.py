@@ -19,10 +19,11 @@ from twinstar.router.session import Session
 class Endpoint:
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.sessions: set[Session] = set()
+        self.sessions: dict[Session, None] = {}
+        """The oldest first."""
         self.load: Counter[str] = Counter()
         """Joined sessions by member."""
-        self._encrypted: defaultdict[str, set[Session]] = defaultdict(set)
+        self._encrypted: defaultdict[str, dict[Session, None]] = defaultdict(dict)
 
     @property
     def held(self) -> int:
@@ -42,14 +43,14 @@ class Endpoint:
         assert session.target is not None
         self.load[session.target.member] += 1
         if session.encrypted:
-            self._encrypted[session.client_host].add(session)
+            self._encrypted[session.client_host][session] = None
 
     def over(self, session: Session) -> None:
-        self.sessions.discard(session)
+        self.sessions.pop(session, None)
         if session.joined and session.target is not None:
             self.load[session.target.member] -= 1
         if session.encrypted:
-            self._encrypted[session.client_host].discard(session)
+            self._encrypted[session.client_host].pop(session, None)
             if not self._encrypted[session.client_host]:
                 del self._encrypted[session.client_host]
 
