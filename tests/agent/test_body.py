@@ -148,7 +148,7 @@ def test_who_leads_is_remembered_before_it_leads(tmp_path: Path) -> None:
     """An agent killed in the middle of a promotion finds out afterwards whose database it is."""
 
     async def story(bench: Bench) -> None:
-        await bench.break_off(PromoteFor(2, ALONE), 1)
+        await bench.break_off(PromoteFor(2, ALONE), 15)
         await bench.clock.sleep_ms(2_000)
         again = Body("n1", bench.engine, Memory(tmp_path / "n1.json"), bench.ledger, bench.clock)
         await again.observe()

@@ -15,7 +15,7 @@ from twinstar.engine.base import Engine, RewindResult
 from twinstar.model.engine import BLOCKED, EngineState, EngineStatus, Names, Upstream
 from twinstar.model.errors import EngineError, ProtocolBreach
 from twinstar.model.position import Position
-from twinstar.ports.clock import SystemClock
+from twinstar.ports.clock import Clock
 
 SHORT_MS = 400.0
 """How long a commit is watched that must not return."""
@@ -25,6 +25,11 @@ LONG_MS = 20_000.0
 
 class Bench(Protocol):
     """Engines under test, and what a client, an administrator or a fault does to their databases."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time that these engines live in."""
+        ...
 
     def engine(self, member: str) -> Engine:
         """The engine of member ``a``, ``b`` or ``c``, always the same; nothing of it exists at first."""
@@ -59,11 +64,10 @@ def quiet(_: str) -> None:
     """Nobody is told of progress."""
 
 
-async def until_status(engine: Engine, *wanted: EngineStatus) -> EngineState:
+async def until_status(bench: Bench, member: str, *wanted: EngineStatus) -> EngineState:
     """What is inspected as soon as the status is one of these. Bounded by the test's own time."""
-    clock = SystemClock()
-    while (state := await engine.inspect()).status not in wanted:
-        await clock.sleep_ms(5)
+    while (state := await bench.engine(member).inspect()).status not in wanted:
+        await bench.clock.sleep_ms(5)
     return state
 
 
@@ -148,7 +152,7 @@ class Alone:
     async def test_kill_leaves_nothing_and_the_next_start_recovers(self, bench: Bench) -> None:
         engine = await new_primary(bench)
         ended = asyncio.create_task(engine.ended())
-        await asyncio.sleep(0.02)
+        await bench.clock.sleep_ms(20)
         assert not ended.done()
         await engine.kill()
         await ended
@@ -156,7 +160,7 @@ class Alone:
         assert (state.status, state.shut_down_at) == (EngineStatus.STOPPED, None)
         await engine.kill()
         await engine.start()
-        assert (await until_status(engine, EngineStatus.STANDBY)).upstream is None
+        assert (await until_status(bench, "a", EngineStatus.STANDBY)).upstream is None
 
     async def test_a_crash_is_seen_and_nothing_remains_after_a_kill(self, bench: Bench) -> None:
         engine = await new_primary(bench)
@@ -310,9 +314,8 @@ class Together:
 
     async def _replayed(self, bench: Bench, member: str, rows: int) -> None:
         """Waits until a standby shows as many rows, and never more."""
-        clock = SystemClock()
         while (seen := await bench.rows(member)) < rows:
-            await clock.sleep_ms(5)
+            await bench.clock.sleep_ms(5)
         assert seen == rows
 
     async def _sealed_again(self, engine: Engine) -> Position:

@@ -11,7 +11,7 @@ from twinstar.agent.body import Body
 from twinstar.agent.errands import Paces, aside
 from twinstar.agent.lane import Lane
 from twinstar.engine.base import Engine
-from twinstar.model.effects import Bootstrap, Follow, HandOver, Kill, Rebuild, Start, Stop
+from twinstar.model.effects import Bootstrap, Kill, Start, Stop
 from twinstar.model.engine import EngineStatus
 from twinstar.model.timing import Timings
 from twinstar.ports.clock import Clock
@@ -25,8 +25,9 @@ _FRESH_EVERY = 10
 """A fresh connection is tried every so many of its deadlines while all is well."""
 _RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
 
-_ENDING = (Bootstrap, Follow, HandOver, Kill, Rebuild, Start, Stop)
-"""Effects during which a database may well not answer."""
+_ENDING = (Bootstrap, Kill, Start, Stop)
+"""Effects during which a database may well not answer. Those that end or start it on their way are not among them: then
+it is not seen running, and while it is, they would wait for one that hangs."""
 
 
 class Watching:
@@ -127,7 +128,8 @@ class Watching:
         """A hung database is found by a real query on a fresh connection, and then killed.
 
         A fresh connection costs the database a process, so it is tried seldom; but at once, and again and again, when
-        the warm connection has not answered; also while it is asked in vain to seal or to change who must confirm.
+        the warm connection has not answered; also while it is asked in vain to seal, to follow, to hand over or to
+        change who must confirm.
         """
         strikes = 0
         deadline_ms = self._timings.hung_query_ms

@@ -1,403 +1,394 @@
-"""A model of PostgreSQL: processes, log, flush and replay, synchronous waiting, crashes.
+"""`engine.base.Engine` over a simulated server: the steps that `engine/postgresql/` takes on a real one, in its order.
 
-As unkind as the real one where it was looked at (`tests/engine/postgresql/test_facts.py`): a diverged standby that
-attaches *is* counted by the number it reports; a standby streams from its old upstream again when that comes back; what
-waited for confirmation is visible after a restart; of the unflushed end of a log a crash leaves any part; a dead main
-process's others go on for a moment; a changed setting is in effect here and not yet there; an operation that its caller
-gave up goes on.
+Each may be broken off between any two of its waits, and leaves what the real one would leave. What is asked of a server
+that does not run its processes, or of a host that is not reached, is answered late or not at all.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
+import errno
+from contextlib import suppress
 
 from twinstar.engine.base import Progress, RewindResult
 from twinstar.model.address import Address
 from twinstar.model.engine import BLOCKED, Attachment, EngineState, EngineStatus, Names, Primary, Upstream
-from twinstar.model.errors import EngineError, ProtocolBreach
+from twinstar.model.errors import EngineError, EpochSpent, ProtocolBreach
 from twinstar.model.position import Branch, Position
 from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
-from twinstar.simulation.fleet import Fleet
+from twinstar.simulation.fleet import Database, Life
 from twinstar.simulation.left_out import LeftOut
-from twinstar.simulation.replication import Link, Senders, receive_for_ever
+from twinstar.simulation.server import VirtualServer
+
+_ANSWER_MS = 5_000.0
+"""How long a question may take."""
+_CONNECT_MS = 2_000.0
+_CATCH_UP_MS = 20_000.0
+_HELD_UP_MS = 20.0
+_DRAIN_MS = 100.0
+_UNREAD_MS = 300.0
+"""How long a log sender may take to show that it has read a setting, before it is ended."""
+_POLL_MS = 3.0
+_RUNNING = (EngineStatus.STANDBY, EngineStatus.PRIMARY)
 
 
-class VirtualEngine(LeftOut):
-    """`engine.base.Engine` over a model. The same object stands for the disk and for what runs on it."""
-
-    def __init__(self, member: str, address: Address, fleet: Fleet) -> None:
-        self.member, self.address, self.fleet = member, address, fleet
-        self.disk = Disk()
-        self.run = ""
-        """The main process that runs now; empty when there is none."""
-        self.has_processes = False
-        """The main process or others of this database are there."""
-        self.primary_run = False
-        self.stopping = False
-        self.admits = True
-        """Clients are let in over the network: not from a start until it follows, or its epoch is open."""
-        self.names: Names = BLOCKED
-        self._names_before: Names | None = None
-        """Still in effect in some of the processes."""
-        self.senders = Senders(fleet.clock)
-        self.link = Link()
-        self.hung = self.frozen = False
-        self.news = asyncio.Event()
-        """Set, and replaced, when something happened that somebody may wait for."""
-        self.grown = asyncio.Event()
-        """The same, but for confirmations that came: whoever streams does not wait for those."""
-        self._gone = asyncio.Event()
-        self._stream: asyncio.Task[None] | None = None
-        self._going_on: set[asyncio.Task[Any]] = set()
-        fleet.at[address] = self
-
-    @property
-    def stuck(self) -> bool:
-        return self.hung or self.frozen
-
-    def tell(self, confirmed: bool = False) -> None:
-        """Something happened; or (`confirmed`) no more than that a standby has reported a position."""
-        for event in (self.news,) if confirmed else (self.news, self.grown):
-            event.set()
-        self.news, self.grown = asyncio.Event(), self.grown if confirmed else asyncio.Event()
-
-    # -- what a client does -------------------------------------------------------------------------------------------
-
-    async def commit(self, number: int) -> bool:
-        """True when the commit was acknowledged; waits for ever while nobody confirms. Raises EngineError when the
-        database is no primary or ends meanwhile.
-        """
-        if not self.primary_run or not self.run or self.stopping or self.stuck:
-            raise EngineError(f"{self.member} takes no writes.")
-        life = self._gone
-        count = self.disk.append(Record(self.disk.log[-1].timeline, number))
-        await self.fleet.takes(0.2, 1)
-        while self.has_processes and self._gone is life:
-            if not self.stuck:
-                if self.disk.flushed < count:
-                    self.disk.flush(count)
-                    self.tell()
-                by = self._confirmed_by(count * RECORD_BYTES)
-                if by is not None:
-                    at = Position(self.disk.log[count - 1].timeline, count * RECORD_BYTES)
-                    self.fleet.witness.acknowledges(self.member, by.epoch, number, at)
-                    return True
-            await self.news.wait()
-        raise EngineError(f"{self.member} ended before the commit was confirmed.")
-
-    def numbers(self) -> frozenset[int]:
-        """What a reader sees on this member."""
-        return self.disk.numbers()
-
-    def _confirmed_by(self, lsn: int) -> Names | None:
-        """The setting under which this position is confirmed; while it changes, either will do."""
-        for names in (self.names, self._names_before):
-            if names is not None and self.senders.confirming(names, lsn) >= names.required:
-                return names
-        return None
-
-    # -- faults -------------------------------------------------------------------------------------------------------
-
-    def crash(self) -> None:
-        """The main process ends at once, what is left of the others a moment later; the disk stays."""
-        if not self.run:
-            return
-        self.run = ""
-        self._gone.set()
-        self.fleet.witness.sometimes["crash"] += 1
-        self._goes_on(self._remains(self._gone))
-
-    def end_at_once(self) -> None:
-        """Every process of it is killed."""
-        if not self.has_processes:
-            return
-        self.disk.crash(self.fleet.randomness.between(0, 1))
-        self._end(clean=False)
-
-    async def _remains(self, life: asyncio.Event) -> None:
-        await self.fleet.takes(0, 5)
-        if self._gone is life:
-            self.end_at_once()
-
-    def _end(self, clean: bool) -> None:
-        self._disconnect()
-        self.run, self.primary_run, self.stopping, self.has_processes = "", False, False, False
-        self.names, self._names_before, self.hung = BLOCKED, None, False
-        self.senders.clear()
-        self.disk.clean_stop = clean
-        self._gone.set()
-        self.tell()
-
-    def lose_disk(self) -> None:
-        self.end_at_once()
-        self.disk = Disk()
+class VirtualEngine(LeftOut, VirtualServer):
+    """One member's database, and what its agent does with it."""
 
     # -- observing ----------------------------------------------------------------------------------------------------
 
     async def inspect(self) -> EngineState:
-        disk, status = self.disk, self._status()
-        if status is EngineStatus.ABSENT:
-            return EngineState(status, nonce=disk.nonce)
-        if self.stuck:
+        if self.stuck and self.run:
             await self.fleet.takes(100, 100)
-        known = disk.position if self.run and not self.stuck else None
+            return self._state(None)
+        state = self._state(self._position())
+        await self.fleet.takes(0.2, 2)
+        return state
+
+    def _state(self, position: Position | None) -> EngineState:
+        disk, status = self.disk, self._status()
         return EngineState(
             status=status,
-            pid=int(self.run.split(":")[0]) if self.run else None,
+            pid=int(self.run.partition(":")[0]) if self.run else None,
             run=self.run,
-            position=known,
+            position=position,
             upstream=(disk.upstream.member, disk.upstream.epoch) if disk.upstream else None,
-            receiving=self.link.streaming and not self.stuck,
-            names=self.names if self.primary_run else None,
+            receiving=self.receiver.streaming and position is not None,
+            names=self.commits.names if status is EngineStatus.PRIMARY else None,
             system_identifier=disk.system_identifier,
             nonce=disk.nonce,
             shut_down_at=disk.last_record_at if status is EngineStatus.STOPPED and disk.clean_stop else None,
         )
 
     def _status(self) -> EngineStatus:
+        if self.run:
+            if self.stopping or self.starting:
+                return EngineStatus.STOPPING if self.stopping else EngineStatus.STARTING
+            return EngineStatus.PRIMARY if self.primary_run else EngineStatus.STANDBY
+        if self.has_processes:
+            return EngineStatus.REMAINS
         if self.disk.incomplete:
             return EngineStatus.INCOMPLETE
-        if not self.disk.exists:
-            return EngineStatus.ABSENT
-        if not self.run:
-            return EngineStatus.REMAINS if self.has_processes else EngineStatus.STOPPED
-        if self.stopping:
-            return EngineStatus.STOPPING
-        return EngineStatus.PRIMARY if self.primary_run else EngineStatus.STANDBY
+        return EngineStatus.STOPPED if self.disk.exists else EngineStatus.ABSENT
+
+    def _position(self) -> Position | None:
+        """The received end, part of a record included, as soon as this run has received; before, the replayed one."""
+        disk = self.disk
+        if self._status() not in _RUNNING:
+            return None
+        if self.primary_run or not self.received:
+            return disk.position_at(self.replay.reached if not self.primary_run else disk.flushed)
+        return Position(disk.timeline, disk.position.lsn + disk.torn)
 
     async def ended(self) -> None:
-        await self._gone.wait()
+        await self.life.main_ended.wait()
 
     async def answers(self, deadline_ms: float) -> bool:
-        if self.stuck:
+        await self.fleet.takes(0.5, 3)
+        if self.run and self.stuck:
             await self.fleet.clock.sleep_ms(deadline_ms)
-        return bool(self.run) and not self.stuck
+        return self.accepts
+
+    async def _asked(self, low_ms: float = 0.2, high_ms: float = 2.0) -> Life:
+        """A question to this member's own server. Raises EngineError when it is not answered."""
+        life = self.life
+        await self.fleet.takes(low_ms, high_ms)
+        with suppress(TimeoutError):
+            async with self.fleet.clock.timeout_ms(_ANSWER_MS):
+                while self.stuck and not life.over:
+                    await self.bell.heard(_ANSWER_MS)
+        if self.life is not life or self._status() not in _RUNNING or self.stuck:
+            raise EngineError(f"The database of {self.member} does not answer.")
+        return life
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        await self.fleet.takes(30, 80)
-        if not self.disk.exists or self.disk.incomplete:
-            raise EngineError(f"{self.member} has no database to start.")
+        if self.run:
+            raise EngineError(f"The database of {self.member} is running already: stop it first.")
         if self.has_processes:
-            raise EngineError(f"Processes of {self.member} are still there; they are ended first.")
+            await self.kill()
+        if not self.disk.exists or self.disk.incomplete or self.disk.foreign:
+            raise EngineError(f"{self.member} has no database to start.")
+        self._write()
         self.disk.upstream = None
-        self.admits = False
-        self._begin(primary=False)
+        self.disk.placeholders = {n for n in self.disk.placeholders if n <= self._newest_known()}
+        await self.launch()
 
-    def _begin(self, primary: bool) -> None:
-        self.run, self.primary_run, self.has_processes = self.fleet.next_run(), primary, True
-        self.names, self.disk.clean_stop = BLOCKED, False
-        self._gone = asyncio.Event()
+    def _newest_known(self) -> int:
+        return max(self.disk.histories, default=1)
 
     async def stop(self, deadline_ms: float) -> bool:
-        if not self.has_processes:
-            return True
-        if not self.stuck:
-            await self._to_its_end(self._stop(self._gone))
-            return not self.has_processes
-        await self.fleet.clock.sleep_ms(deadline_ms)
+        with suppress(TimeoutError):
+            async with self.fleet.clock.timeout_ms(deadline_ms):
+                if self.run:
+                    await self.shut_down()
+                while self.has_processes:
+                    await self.fleet.clock.sleep_ms(_POLL_MS)
         return not self.has_processes
-
-    async def _stop(self, life: asyncio.Event) -> None:
-        """Sessions end at once; the last record goes to whoever is connected."""
-        self.stopping = True
-        await self.fleet.takes(5, 20)
-        if self._gone is not life or not self.run:
-            return
-        self._last_record()
-        await self.fleet.takes(2, 5)
-        if self._gone is life:
-            self.disk.flush()
-            self._end(clean=True)
-
-    def _last_record(self) -> None:
-        if self.primary_run:
-            self.disk.append(Record(self.disk.log[-1].timeline))
-            self.disk.flush()
-            self.tell()
 
     async def kill(self) -> None:
         await self.fleet.takes(1, 5)
         self.end_at_once()
 
-    # -- the protocol's steps -----------------------------------------------------------------------------------------
+    # -- a new database -----------------------------------------------------------------------------------------------
 
     async def bootstrap(self, nonce: str, progress: Progress) -> str:
-        if self.disk.exists and not self.disk.nonce:
-            raise EngineError("There is a database already.")
-        self.end_at_once()
-        self.disk = Disk(exists=True, nonce=nonce, system_identifier=self.fleet.randomness.token())
+        if self.disk.foreign or (self.disk.exists and not self.disk.nonce):
+            raise EngineError(f"{self.member} has a database already, or something else, that was not made here.")
+        if self.disk.timeline > 1:
+            raise EngineError(f"The database of {self.member} has led before and is no new one.")
+        await self.kill()
+        self._write()
+        self.disk = Disk(exists=True, incomplete=True, nonce=nonce)
         progress("making the database")
         await self.fleet.takes(200, 400)
+        self.disk.system_identifier = self.fleet.randomness.token()
         self.disk.append(Record(1))
         self.disk.flush()
-        self.admits = True
-        self._begin(primary=True)
         self.fleet.witness.began(self.member, 1, frozenset(), "bootstrap")
+        await self.launch(primary=True)
+        await self._asked(5, 20)
+        self.disk.incomplete = False
         return self.disk.system_identifier
 
     async def bootstrap_done(self) -> None:
         self.disk.nonce = ""
 
+    # -- sealing, promoting -------------------------------------------------------------------------------------------
+
     async def detach(self) -> Position | None:
+        self._write()
+        self.disk.upstream = None
         if not self.run:
             return None
-        await self.fleet.takes(2, 8)
-        self.disk.upstream = None
-        self._disconnect()
-        self.disk.flush()
-        return self.disk.position
+        life = await self._detach()
+        await self._drained(life, _DRAIN_MS)
+        if not self.replay.is_done:
+            if self.received:
+                return self._position()
+            await self._drained(life)
+        return self.disk.position_at(self.replay.reached)
 
     async def seal(self) -> Position:
-        position = await self.detach()
-        if position is None or self.primary_run:
-            raise EngineError(f"{self.member} is not a running standby, so it cannot seal.")
-        await self.fleet.takes(5, 40)
-        if self._status() is not EngineStatus.STANDBY or self.stuck:
-            raise EngineError(f"{self.member} did not get to the end of its log.")
+        self._write()
+        self.disk.upstream = None
+        life = await self._detach()
+        await self._drained(life, _HELD_UP_MS)
+        await self._drained(life)
         return self.disk.position
+
+    async def _detach(self) -> Life:
+        """Ends the receiver, which takes as long as its process is stopped."""
+        life = self.life
+        if not await self._runs_on(life, 1, 4):
+            raise EngineError(f"{self.member} is not a running standby.")
+        self.end_receiver()
+        await self._asked()
+        if self.primary_run:
+            raise EngineError(f"{self.member} runs as a primary and cannot be sealed: it is stopped first.")
+        return life
+
+    async def _drained(self, life: Life, within_ms: float | None = None) -> None:
+        """Until all local log is replayed. Without a limit, sessions that hold it up are ended. Raises EngineError."""
+        waited_ms = self.fleet.randomness.between(2, 12)
+        await self.fleet.clock.sleep_ms(waited_ms)
+        while not self.replay.is_done or self.stuck:
+            if within_ms is None:
+                self.replay.release()
+            elif waited_ms > within_ms:
+                return
+            if life.main_ended.is_set():
+                raise EngineError(f"{self.member} did not get to the end of its log.")
+            await self.fleet.clock.sleep_ms(_POLL_MS)
+            waited_ms += _POLL_MS
+        if life.main_ended.is_set():
+            raise EngineError(f"{self.member} did not get to the end of its log.")
 
     async def promote(self, epoch: int, names: Names) -> Position:
-        if self.disk.upstream is not None or self.primary_run or not self.run:
-            raise EngineError(f"{self.member} is not sealed.")
-        if self.disk.timeline >= epoch:
-            raise ProtocolBreach(f"The log has a record of timeline {self.disk.timeline} already.")
-        await self._to_its_end(self._promote(epoch, names, self._gone))
-        if self._status() is not EngineStatus.PRIMARY:
-            raise EngineError(f"{self.member} ended while it was being promoted.")
+        await self._asked()
+        if not self.primary_run:
+            self._allow(epoch)
+        elif self.disk.timeline != epoch:
+            raise ProtocolBreach(f"{self.member} is a primary of {self.disk.timeline}, not {epoch}.")
+        self._write()
+        self.commits.set_names(names)
+        if not self.primary_run:
+            self.disk.placeholders |= set(range(2, epoch)) - self.disk.histories
+            await self.promote_itself()
+        await self._asked()
+        if not self.primary_run or self.disk.timeline != epoch:
+            raise ProtocolBreach(f"The promotion of {self.member} for {epoch} began {self.disk.timeline}.")
+        self.disk.slots |= names.voters - {self.member}
         return self.disk.position
 
-    async def _promote(self, epoch: int, names: Names, life: asyncio.Event) -> None:
-        await self.fleet.takes(20, 60)
-        if self._gone is not life or not self.run:
-            return
-        self.names, self.primary_run = names, True
-        self.fleet.witness.began(self.member, epoch, self.disk.numbers(), "promoted")
-        self.disk.append(Record(epoch))
-        self.disk.flush()
-        self.tell()
+    def _allow(self, epoch: int) -> None:
+        if self.disk.timeline >= epoch:
+            raise ProtocolBreach(f"The log has a record of timeline {self.disk.timeline} already.")
+        if self._newest_known() >= epoch:
+            raise EpochSpent(f"{self.member} has begun to be promoted for epoch {epoch} before.")
+        if self.disk.upstream is not None or self.receiver.is_connected:
+            raise EngineError(f"{self.member} still follows somebody and is sealed first.")
 
-    async def admit(self) -> None:
-        self.admits = True
+    # -- who must confirm ---------------------------------------------------------------------------------------------
 
     async def open_names(self, names: Names) -> Position:
-        self._must_be_primary()
-        life = self._gone
-        self._names_before, self.names = self.names, names
-        self.tell()
-        await self.fleet.takes(5, 15)
-        if self._gone is not life or not self.run or self.stuck:
+        life = await self._must_be_primary()
+        if names.required and not self.commits.names_of_checkpointer.required:
+            self._write()
+            self.commits.set_names(BLOCKED)
+            while not self.commits.names_of_checkpointer.required:
+                await self._asked(1, 3)
+        self._write()
+        self.commits.set_names(names)
+        while self.commits.names_of_main != names:
+            await self._asked(1, 3)
+        old = set(self.senders)
+        mark = self.disk.append(Record(self.disk.timeline))
+        if not await self._fsync(life):
             raise EngineError(f"{self.member} ended while its settings were changed.")
-        self._names_before = None
+        self.disk.flush(mark)
+        self.bell.ring()
+        since_ms = self.fleet.clock.now_ms()
+        while names.required and (old := {s for s in old if s.open and s.flushed < mark * RECORD_BYTES}):
+            await self._asked(1, 4)
+            if self.fleet.clock.now_ms() - since_ms > _UNREAD_MS:
+                self._end_senders(frozenset(s.pid for s in old))
+        await self._asked()
         return self.disk.position
 
     async def retag(self, names: Names) -> Position:
-        self._must_be_primary()
         await self.open_names(names)
-        self.fleet.witness.began(self.member, names.epoch, self.disk.numbers(), "retaken")
         self.senders.end(lambda sender: sender.epoch != names.epoch)
-        self._last_record()
+        self.bell.ring()
+        self.fleet.witness.began(self.member, names.epoch, self.disk.numbers(), "retaken")
         return self.disk.position
 
-    def _must_be_primary(self) -> None:
-        if not self.primary_run or not self.run or self.stopping:
+    async def _must_be_primary(self) -> Life:
+        life = await self._asked()
+        if not self.primary_run:
             raise EngineError(f"{self.member} is no primary.")
+        return life
+
+    # -- following, rewinding, cloning --------------------------------------------------------------------------------
 
     async def branch(self, upstream: Upstream) -> Branch:
-        await self.fleet.takes(2, 6)
-        leader = self._primary_at(upstream)
-        return leader.disk.branch()
+        return (await self._ask_leader(upstream)).disk.branch()
+
+    async def has_log_from(self, upstream: Upstream, position: Position) -> bool:
+        leader = await self._ask_leader(upstream)
+        return leader.disk.oldest * RECORD_BYTES <= position.lsn
 
     async def follow(self, upstream: Upstream) -> None:
-        await self.fleet.takes(2, 10)
-        if not self.run or self.primary_run:
-            raise EngineError(f"{self.member} is not a running standby.")
-        self._disconnect()
-        self.disk.upstream, self.admits = upstream, True
-        self._stream = asyncio.create_task(receive_for_ever(self))
+        await self.fleet.takes(0.5, 3)
+        self._write()
+        self.set_upstream(upstream)
+        if await self._runs_on(self.life, 0.5, 5):
+            self.end_receiver()
 
     async def rewind(self, upstream: Upstream, progress: Progress) -> RewindResult:
         if self.has_processes:
             raise EngineError(f"{self.member} runs: it is stopped before it is rewound.")
-        self._primary_at(upstream)
+        if self.disk.incomplete:
+            return RewindResult.IMPOSSIBLE
+        leader = await self._ask_leader(upstream)
+        life = leader.life
+        await self.fleet.takes(30, 100)
+        if leader.disk.branch().contains(self.disk.position):
+            return RewindResult.DONE
         if self.fleet.chance(0.2):
             return RewindResult.IMPOSSIBLE
         progress("rewinding")
         self.disk.incomplete = True
-        await self.fleet.takes(50, 300)
-        self.disk = self._primary_at(upstream).disk.copy()
+        await self._copying(50, 300)
+        if self.troubles.breaks("rewind") or self.troubles.full:
+            raise EngineError(f"The rewind of {self.member} has failed; what it has left is copied anew.")
+        if (await self._ask_leader(upstream)).life is not life:
+            raise EngineError(f"{upstream.member} was lost while {self.member} was rewound.")
+        # Its files are of different moments until it has the leader's log up to the last of them.
+        needed, made = leader.disk.flushed, leader.disk.copy(with_old_log=True)
+        await self._copying(30, 150)
+        if (await self._ask_leader(upstream)).life is not life or leader.disk.flushed < needed:
+            raise EngineError(f"{upstream.member} was lost before the copy of {self.member} was consistent.")
+        self.disk = made
         self.fleet.witness.sometimes["rewound"] += 1
         return RewindResult.DONE
 
     async def clone(self, upstream: Upstream, progress: Progress) -> None:
         progress(f"copying {upstream.member}")
-        await self.fleet.takes(100, 500)
-        leader = self._primary_at(upstream)
-        self.end_at_once()
-        self.disk = leader.disk.copy()
+        leader = await self._ask_leader(upstream)
+        life = leader.life
+        leader.disk.slots.add(self.member)
+        await self._copying(100, 500)
+        if self.troubles.full or self.troubles.breaks("clone"):
+            raise EngineError(f"The copy of {upstream.member} was broken off.")
+        if (await self._ask_leader(upstream)).life is not life:
+            raise EngineError(f"{upstream.member} was lost while it was copied.")
+        made = leader.disk.copy(with_old_log=False)
+        self.disk.incomplete = True
+        await self.kill()
+        self.disk = made
         self.fleet.witness.sometimes["cloned"] += 1
 
-    def _primary_at(self, upstream: Upstream) -> VirtualEngine:
-        leader = self.reachable(upstream)
-        if leader is None or not leader.primary_run or leader.stuck:
-            raise EngineError(f"{upstream.member} does not answer as a primary.")
+    async def _copying(self, low_ms: float, high_ms: float) -> None:
+        factor = self.troubles.copying_factor
+        await self.fleet.takes(low_ms * factor, high_ms * factor)
+
+    async def _ask_leader(self, upstream: Upstream) -> Database:
+        """The database that answers at the upstream's address. Raises EngineError unless it is a primary of ours."""
+        await self.fleet.takes(1, 5)
+        leader = self.fleet.at.get(upstream.address)
+        if leader is None or not self.fleet.connects(self, leader) or leader.stuck:
+            await self.fleet.clock.sleep_ms(_CONNECT_MS)
+        if leader is None or not self.fleet.connects(self, leader) or not leader.accepts:
+            raise EngineError(f"{upstream.member} does not answer.")
+        if not leader.primary_run:
+            raise EngineError(f"{upstream.member} does not lead yet.")
+        if self.disk.system_identifier not in ("", leader.disk.system_identifier):
+            raise EngineError(f"{upstream.member} is another database than {self.member}.")
         return leader
 
     # -- a running primary's care -------------------------------------------------------------------------------------
 
     async def primary(self) -> Primary:
-        if self.stuck:
-            await self.fleet.clock.sleep_ms(1_000)
-        if not self.primary_run or not self.run or self.stuck:
-            raise EngineError(f"{self.member} is no primary that answers.")
-        return Primary(self.disk.position, await self.attachments())
+        await self._must_be_primary()
+        return Primary(self.disk.position, self._attachments())
 
     async def attachments(self) -> tuple[Attachment, ...]:
+        await self._asked()
+        return self._attachments()
+
+    def _attachments(self) -> tuple[Attachment, ...]:
         return tuple(
-            Attachment(s.member, s.epoch, s.flushed, s.flushed, s.streaming, s.genuine, s.pid) for s in self.senders
+            Attachment(s.member, s.epoch, s.flushed, s.replayed, s.streaming, s.genuine, s.pid) for s in self.senders
         )
 
     async def end_walsenders(self, pids: frozenset[int]) -> None:
+        self._when_able(self.life, lambda: self._end_senders(pids))
+
+    def _end_senders(self, pids: frozenset[int]) -> None:
         self.senders.end(lambda sender: sender.pid in pids)
+        self.bell.ring()
 
     async def prepare_stop(self) -> None:
-        await self.fleet.takes(5, 30)
+        life = await self._asked(5, 30)
+        await self.fleet.clock.sleep_ms(self.troubles.checkpoint_ms)
+        if await self._fsync(life):
+            self.disk.redo = max(self.disk.redo, self.replay.reached if not self.primary_run else self.disk.flushed)
+
+    async def keep_slots(self, members: frozenset[str]) -> None:
+        await self._asked(1, 4)
+        in_use = {sender.member for sender in self.senders if sender.genuine}
+        self.disk.slots = set(members - {self.member}) | (self.disk.slots & in_use)
 
     async def peer_answers(self, address: Address) -> bool:
         """Whether another member's database answers a connection from here."""
         other = self.fleet.at.get(address)
-        reached = other is not None and self._reaches(other)
-        if not reached or other is None or other.stuck:
+        if other is None or not self.fleet.connects(self, other) or other.stuck:
             await self.fleet.clock.sleep_ms(125)
             return False
-        return bool(other.run)
+        return not other.life.main_ended.is_set()
 
-    # -- helpers ------------------------------------------------------------------------------------------------------
-
-    def reachable(self, upstream: Upstream | None) -> VirtualEngine | None:
-        """The database that runs at the upstream's address, whatever it is now."""
-        other = self.fleet.at.get(upstream.address) if upstream else None
-        return other if other is not None and other.run and self._reaches(other) else None
-
-    def _reaches(self, other: VirtualEngine) -> bool:
-        there, back = (self.address.host, other.address.host), (other.address.host, self.address.host)
-        return self.fleet.reaches(*there) and self.fleet.reaches(*back)
-
-    def _disconnect(self) -> None:
-        if self._stream is not None:
-            self._stream.cancel()
-            self._stream = None
-        self.link.drop()
-
-    async def _to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Waits for what goes on even when nobody waits for it any more."""
-        await asyncio.shield(self._goes_on(work))
-
-    def _goes_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._going_on.add(task)
-        task.add_done_callback(self._going_on.discard)
-        return task
+    def _write(self) -> None:
+        """A small file. Raises OSError when the disk is full, unless there is just room enough."""
+        if self.troubles.full and self.fleet.chance(0.5):
+            raise OSError(errno.ENOSPC, "No space left on device")

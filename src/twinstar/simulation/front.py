@@ -51,8 +51,6 @@ class Front:
 
     def __init__(self, engine: VirtualEngine, wires: Wires) -> None:
         self.engine, self._wires = engine, wires
-        self.waiting: dict[int, None] = {}
-        """Numbers that are written and not confirmed yet, in this life of the database."""
         self.troubles: list[BaseException] = []
         """What sessions ended with and never should."""
 
@@ -69,15 +67,14 @@ class Front:
             await engine.ended()
             ear.close()
             while engine.has_processes and not engine.run:
-                await engine.news.wait()
+                await engine.bell.heard()
             processes.kill()
-            self.waiting.clear()
 
     async def answer(self, statement: str) -> bytes:
         """What is sent for one statement. Raises EngineError when the session ends instead."""
         engine = self.engine
         while engine.stuck:
-            await engine.news.wait()
+            await engine.bell.heard()
         what, _, number = statement.partition(" ")
         if what == "append":
             return await self._append(int(number))
@@ -90,17 +87,14 @@ class Front:
         engine = self.engine
         if engine.run and not engine.primary_run:
             return failed(_READ_ONLY, "cannot write in a read-only transaction")
-        self.waiting[number] = None
         await engine.commit(number)
-        self.waiting.pop(number, None)
         return message(b"C", b"INSERT 0 1\0") + READY
 
     def visible(self, key: int) -> tuple[int, ...]:
         """The numbers of a list that a reader sees now."""
-        hidden = self.waiting if self.engine.primary_run else {}
-        low, high = key * LIST_LENGTH, (key + 1) * LIST_LENGTH
-        numbers = (record.number for record in self.engine.disk.log)
-        return tuple(n for n in numbers if n is not None and low <= n < high and n not in hidden)
+        places = self.engine.disk.log.places
+        seen = (n for n in range(key * LIST_LENGTH, (key + 1) * LIST_LENGTH) if self.engine.sees(n))
+        return tuple(sorted(seen, key=lambda n: places[n]))
 
 
 class _Backend(asyncio.Protocol):
@@ -157,10 +151,12 @@ class _Backend(asyncio.Protocol):
         if isinstance(first, Cancel) or not isinstance(first, Startup):
             return False
         while engine.stuck:
-            await engine.news.wait()
+            await engine.bell.heard()
         await engine.fleet.takes(1, 4)
-        if not engine.run or engine.stopping:
-            self._transport.write(error_response(_CANNOT_CONNECT_NOW, "the database system is shutting down"))
+        if not engine.run or engine.starting or engine.stopping:
+            self._transport.write(
+                error_response(_CANNOT_CONNECT_NOW, "the database system is starting up or shutting down")
+            )
             return False
         if not engine.admits:
             self._transport.write(error_response(_NOT_LET_IN, "pg_hba.conf rejects connection for host"))

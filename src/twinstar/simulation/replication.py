@@ -1,162 +1,161 @@
-"""How a log gets from one simulated database to another, and what the receiver reports back.
+"""How log gets from one simulated database to another, and what the receiver reports back.
 
-Reports are on their way for a moment: what a standby flushed and reported before it left is counted after it has left.
-A member has one place with a leader (its slot); while a connection that nobody ended holds it, another waits.
+As in PostgreSQL a standby connects to whoever answers at its upstream's address, and only when all of its local log is
+replayed. Whether what it is sent fits its own log is decided by timelines and positions alone. Silence ends a
+connection late, at either end. Reports are on their way for a moment: what a standby flushed and reported before it
+left is counted after it has left.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import count
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from twinstar.model.engine import Names
-from twinstar.ports.clock import Clock
+from twinstar.model.engine import Upstream
+from twinstar.simulation.disk import RECORD_BYTES, Record
+from twinstar.simulation.fleet import Database, Fleet
+from twinstar.simulation.replay import Replay
+from twinstar.simulation.senders import Sender
 
-if TYPE_CHECKING:
-    from twinstar.simulation.database import VirtualEngine
-
+SILENCE_MS = 3_000.0
+"""wal_sender_timeout and wal_receiver_timeout of the preset `fast`."""
 _REPORT_MS = (0.1, 0.8)
 _RETRY_MS = (20, 50)
-_UNHEARD_MS = (200, 1_000)
-"""After this a leader ends the connection of a standby that it does not hear any more."""
+_LOOK_MS = 100.0
+"""A connection on which nothing moves is looked at so often."""
+_TORN = 0.5
+"""How often a receiver that ends has the beginning of a further record."""
 
 
-@dataclass(slots=True, eq=False)
-class Sender:
-    """A leader's end of a connection."""
+class Standby(Database, Protocol):
+    """The database that a receiver works for."""
 
-    member: str
-    epoch: int
-    streaming: bool
-    """False: attached, but its log is no prefix of the leader's. It is counted all the same."""
-    flushed: int = 0
-    open: bool = True
-    genuine: bool = True
-    """False: somebody who merely calls itself so. It is counted all the same."""
-    pid: int = 0
-    """Given when it takes its place."""
+    @property
+    def member(self) -> str: ...
+    @property
+    def fleet(self) -> Fleet: ...
+    @property
+    def replay(self) -> Replay: ...
 
-
-class Senders:
-    """A database's connected standbys."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._by_place: dict[tuple[str, bool], Sender] = {}
-        self._pids = count(5_000)
-
-    def __iter__(self) -> Iterator[Sender]:
-        return iter(tuple(self._by_place.values()))
-
-    def confirming(self, names: Names, lsn: int) -> int:
-        """How many of those named are connected with the tag and have reported this position."""
-        return sum(s.member in names.voters and s.epoch == names.epoch and s.flushed >= lsn for s in self)
-
-    def take(self, sender: Sender) -> bool:
-        """False while another connection holds the member's place."""
-        sender.pid = next(self._pids)
-        return self._by_place.setdefault((sender.member, sender.genuine), sender) is sender
-
-    def drop(self, sender: Sender) -> None:
-        sender.open = False
-        if self._by_place.get((sender.member, sender.genuine)) is sender:
-            del self._by_place[sender.member, sender.genuine]
-
-    def end(self, which: Callable[[Sender], bool]) -> None:
-        for sender in self:
-            if which(sender):
-                self.drop(sender)
-
-    def clear(self) -> None:
-        self.end(lambda _: True)
+    async def receive(self, records: list[Record]) -> None:
+        """Writes and flushes. May be cancelled in between."""
+        ...
 
 
-class Link:
-    """A standby's end of its connection."""
+class _Connection:
+    """What both ends have in common."""
 
-    def __init__(self) -> None:
-        self._leader: VirtualEngine | None = None
-        self._sender: Sender | None = None
-        self._delay_ms = 0.0
+    def __init__(self, leader: Database, sender: Sender, now_ms: float, delay_ms: float) -> None:
+        self.leader, self.sender, self.life = leader, sender, leader.life
+        self.heard_ms = sender.heard_ms = now_ms
+        self.delay_ms = delay_ms
+        self.reported = (-1, -1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the leader's end is gone. Whether anybody has told the standby is another question."""
+        return not self.sender.open or self.leader.life is not self.life or self.life.over
+
+
+class Receiver:
+    """A standby's part: connects, takes, flushes and reports, again and again while there is somebody to follow."""
+
+    def __init__(self, standby: Standby) -> None:
+        self._own = standby
+        self._connection: _Connection | None = None
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def streaming(self) -> bool:
-        return self._sender is not None and self._sender.open and self._sender.streaming
-
-    def connect(self, standby: VirtualEngine, leader: VirtualEngine, epoch: int) -> bool:
-        """Takes the standby's place with the leader. False while it is held."""
-        sender = Sender(standby.member, epoch, standby.disk.is_prefix_of(leader.disk))
-        if not leader.senders.take(sender):
-            return False
-        self._leader, self._sender = leader, sender
-        self._delay_ms = standby.fleet.randomness.between(*_REPORT_MS)
-        return True
+        """As the standby itself has noticed."""
+        return self._connection is not None and self._connection.sender.streaming
 
     @property
-    def leader(self) -> VirtualEngine | None:
-        """Whom it is connected to; None as soon as the leader has ended the connection."""
-        return self._leader if self._sender is not None and self._sender.open else None
+    def is_connected(self) -> bool:
+        return self._connection is not None
 
-    def report(self, lsn: int) -> None:
-        """A flush position, on its way from now on."""
-        leader, sender = self._leader, self._sender
-        if leader is None or sender is None:
+    def begin(self) -> None:
+        """Sees to it that somebody is followed, if anybody is to be."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._receive_for_ever())
+
+    def end(self, killed: bool = False) -> None:
+        """The process ends. In order it flushes what it has written, and reports no more."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if not killed:
+            self._own.disk.flush()
+        self._leave(self._own.life.power_lost)
+
+    async def _receive_for_ever(self) -> None:
+        own = self._own
+        while (upstream := own.replay.upstream) is not None:
+            self._connection = self._connect(upstream)
+            if self._connection is not None:
+                await self._stream(self._connection)
+                self._leave(unheard=False)
+            await own.fleet.clock.sleep_ms(own.fleet.randomness.between(*_RETRY_MS))
+
+    def _connect(self, upstream: Upstream) -> _Connection | None:
+        own = self._own
+        leader = own.fleet.at.get(upstream.address)
+        if leader is None or own.stuck or not own.replay.is_done:
+            return None
+        if not leader.accepts or not own.fleet.connects(own, leader):
+            return None
+        disk = leader.disk
+        fits = own.disk.flushed <= disk.flushed and disk.branch().contains(own.disk.position)
+        if not disk.knows_the_way(own.disk.timeline) or (fits and own.disk.flushed < disk.oldest):
+            return None
+        sender = leader.admit(own.member, upstream.epoch, fits)
+        if sender is None:
+            return None
+        newer = range(own.disk.timeline + 1, disk.timeline + 1)
+        own.disk.histories |= disk.histories & set(newer)
+        own.disk.placeholders |= disk.placeholders & set(newer)
+        return _Connection(leader, sender, own.fleet.clock.now_ms(), own.fleet.randomness.between(*_REPORT_MS))
+
+    async def _stream(self, connection: _Connection) -> None:
+        """Until an end of the connection is noticed."""
+        own, leader, fleet = self._own, connection.leader, self._own.fleet
+        here, there = own.address.host, leader.address.host
+        while True:
+            now = fleet.clock.now_ms()
+            hears = fleet.reaches(there, here)
+            if not own.stuck:
+                if connection.is_over and hears and not connection.life.power_lost:
+                    return
+                if now - connection.heard_ms > SILENCE_MS:
+                    return
+                self._report(connection, now, fleet.reaches(here, there))
+            if now - connection.sender.heard_ms > SILENCE_MS:
+                leader.let_go(connection.sender)
+            if not own.stuck and hears and not connection.is_over and not leader.stuck:
+                connection.heard_ms = now
+                new = leader.disk.log.records[len(own.disk.log) : leader.disk.flushed]
+                if new and connection.sender.streaming:
+                    await own.receive(new)
+                    continue
+            await leader.bell.heard(_LOOK_MS)
+
+    def _report(self, connection: _Connection, now_ms: float, passes: bool) -> None:
+        if not passes:
             return
+        connection.sender.heard_ms = now_ms
+        report = (self._own.disk.flushed * RECORD_BYTES, self._own.replay.reached * RECORD_BYTES)
+        if report != connection.reported:
+            connection.reported = report
+            leader, sender = connection.leader, connection.sender
+            self._own.fleet.later(connection.delay_ms, lambda: leader.hear(sender, *report))
 
-        def arrive() -> None:
-            if sender.open:
-                sender.flushed = max(sender.flushed, lsn)
-                leader.tell(confirmed=True)
-
-        asyncio.get_running_loop().call_later(self._delay_ms / 1000, arrive)
-
-    def drop(self, unheard: bool = False) -> None:
-        """Leaves; the leader notices after everything that was reported before, or late if it hears nothing."""
-        leader, sender = self._leader, self._sender
-        self._leader = self._sender = None
-        if leader is None or sender is None:
+    def _leave(self, unheard: bool) -> None:
+        """The leader notices after everything that was reported before, or late if nobody tells it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        randomness = leader.fleet.randomness
-        delay_ms = randomness.between(*_UNHEARD_MS) if unheard else self._delay_ms + 0.1
-        asyncio.get_running_loop().call_later(delay_ms / 1000, leader.senders.drop, sender)
-
-
-async def receive_for_ever(standby: VirtualEngine) -> None:
-    """Streams from whatever runs at the upstream's address, again and again."""
-    fleet = standby.fleet
-    while True:
-        upstream = standby.disk.upstream
-        leader = standby.reachable(upstream)
-        able = leader is not None and not leader.stuck and not standby.stuck
-        if upstream is None or leader is None or not able or not standby.link.connect(standby, leader, upstream.epoch):
-            await fleet.clock.sleep_ms(fleet.randomness.between(*_RETRY_MS))
-            continue
-        await _stream(standby, leader)
-        standby.link.drop(unheard=standby.reachable(upstream) is not leader)
-
-
-async def _stream(standby: VirtualEngine, leader: VirtualEngine) -> None:
-    """Takes what is new, flushes, reports, while the connection lasts. A diverged log takes nothing, and reports."""
-    run, takes = leader.run, standby.link.streaming
-    standby.link.report(standby.disk.position.lsn)
-    while leader.run == run and standby.link.leader is leader and standby.reachable(standby.disk.upstream) is leader:
-        news = leader.grown
-        new = leader.disk.log[len(standby.disk.log) : leader.disk.flushed] if takes else []
-        if new and not standby.stuck and not leader.stuck:
-            standby.disk.log.extend(new)
-            await standby.fleet.takes(0.2, 1)
-            standby.disk.flush()
-            standby.link.report(standby.disk.position.lsn)
-        else:
-            await _within(standby, news, 30)
-
-
-async def _within(standby: VirtualEngine, news: asyncio.Event, pause_ms: float) -> None:
-    try:
-        async with standby.fleet.clock.timeout_ms(pause_ms):
-            await news.wait()
-    except TimeoutError:
-        pass
+        own, leader, sender = self._own, connection.leader, connection.sender
+        if sender.streaming and own.fleet.chance(_TORN):
+            own.disk.torn = 1 + int(own.fleet.randomness.between(0, RECORD_BYTES - 2))
+        told = not unheard and own.fleet.reaches(own.address.host, leader.address.host)
+        own.fleet.later(connection.delay_ms + 0.1 if told else SILENCE_MS, lambda: leader.let_go(sender))

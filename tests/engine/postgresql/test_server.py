@@ -193,7 +193,7 @@ async def test_a_killed_backend_ends_the_database(bench: PostgresqlBench) -> Non
         ended = asyncio.create_task(bench.engine("a").ended())
         os.kill(connection.info.backend_pid, signal.SIGKILL)
         await ended
-    await until_status(bench.engine("a"), EngineStatus.STOPPED)
+    await until_status(bench, "a", EngineStatus.STOPPED)
 
 
 async def test_nothing_but_the_configuration_file_is_on_the_command_line(bench: PostgresqlBench) -> None:
