@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 from twinstar.model.address import Address
-from twinstar.model.engine import Upstream
+from twinstar.model.engine import Names, Upstream
 from twinstar.model.errors import EngineError
 from twinstar.simulation.commits import Commits
 from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
@@ -73,6 +73,11 @@ class VirtualServer:
     def run(self) -> str:
         """The main process that runs now; empty when there is none."""
         return "" if self.life.main_ended.is_set() else self.life.run
+
+    @property
+    def names(self) -> Names:
+        """Who must confirm, as set."""
+        return self.commits.names
 
     @property
     def has_processes(self) -> bool:
