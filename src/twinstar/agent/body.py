@@ -41,6 +41,7 @@ _GONE = frozenset({EngineStatus.STOPPED, EngineStatus.REMAINS})
 _CLOSE_LOOKS_MS = 50
 _STOP_DEADLINE_MS = 3_000
 _POLL_MS = 10
+_PRIMARY_MS = 1_000
 _NEAR_BYTES = 64 * 1024
 _HAND_OVER_WAIT_MS = 5_000
 
@@ -115,9 +116,11 @@ class Body:
             self._arrived_from, self._arrived_ms = self.state.upstream[0], now
 
     async def observe_primary(self) -> None:
+        """A database may hang between two questions: then this one is given up, so that the next look finds it."""
         try:
-            self.primary = await self._engine.primary()
-        except EngineError as error:
+            async with self._clock.timeout_ms(_PRIMARY_MS):
+                self.primary = await self._engine.primary()
+        except (EngineError, TimeoutError) as error:
             log.debug("no word from the primary: %s", error)
 
     async def ended(self) -> None:

@@ -83,7 +83,7 @@ class Commits:
     def release(self, sender: Sender) -> None:
         """What a log sender does at each report: it goes by the names that it has read, if it is among them."""
         names = sender.names
-        if sender.member not in names.voters or sender.epoch != names.epoch or not names.required:
+        if not names.required or not sender.counts_under(names):
             return
         confirmed = self._senders.confirmed(names) // RECORD_BYTES
         if confirmed > self._released:

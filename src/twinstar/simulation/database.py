@@ -9,15 +9,15 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 
-from twinstar.engine.base import Progress, RewindResult
+from twinstar.engine.base import Progress
 from twinstar.model.address import Address
 from twinstar.model.engine import BLOCKED, Attachment, EngineState, EngineStatus, Names, Primary, Upstream
 from twinstar.model.errors import EngineError, EpochSpent, ProtocolBreach
-from twinstar.model.position import Branch, Position
+from twinstar.model.position import Position
+from twinstar.simulation.copying import Copying
 from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
-from twinstar.simulation.fleet import Database, Life
+from twinstar.simulation.fleet import Life
 from twinstar.simulation.left_out import LeftOut
-from twinstar.simulation.server import VirtualServer
 
 _ANSWER_MS = 5_000.0
 """How long a question may take."""
@@ -31,7 +31,7 @@ _POLL_MS = 3.0
 _RUNNING = (EngineStatus.STANDBY, EngineStatus.PRIMARY)
 
 
-class VirtualEngine(LeftOut, VirtualServer):
+class VirtualEngine(LeftOut, Copying):
     """One member's database, and what its agent does with it."""
 
     # -- observing ----------------------------------------------------------------------------------------------------
@@ -126,10 +126,6 @@ class VirtualEngine(LeftOut, VirtualServer):
                     await self.fleet.clock.sleep_ms(_POLL_MS)
         return not self.has_processes
 
-    async def kill(self) -> None:
-        await self.fleet.takes(1, 5)
-        self.end_at_once()
-
     # -- a new database -----------------------------------------------------------------------------------------------
 
     async def bootstrap(self, nonce: str, progress: Progress) -> str:
@@ -148,7 +144,7 @@ class VirtualEngine(LeftOut, VirtualServer):
         self.fleet.witness.began(self.member, 1, frozenset(), "bootstrap")
         await self.launch(primary=True)
         await self._asked(5, 20)
-        self.disk.incomplete = False
+        self.disk.incomplete, self.admits = False, True
         return self.disk.system_identifier
 
     async def bootstrap_done(self) -> None:
@@ -213,13 +209,17 @@ class VirtualEngine(LeftOut, VirtualServer):
         self._write()
         self.commits.set_names(names)
         if not self.primary_run:
-            self.disk.placeholders |= set(range(2, epoch)) - self.disk.histories
-            await self.promote_itself()
+            await self.take_timeline(epoch)
+        self.disk.slots |= names.voters - {self.member}
+        return self.disk.position
+
+    async def take_timeline(self, epoch: int) -> None:
+        """The promotion, to the timeline of that number."""
+        self.disk.placeholders |= set(range(2, epoch)) - self.disk.histories
+        await self.promote_itself()
         await self._asked()
         if not self.primary_run or self.disk.timeline != epoch:
             raise ProtocolBreach(f"The promotion of {self.member} for {epoch} began {self.disk.timeline}.")
-        self.disk.slots |= names.voters - {self.member}
-        return self.disk.position
 
     def _allow(self, epoch: int) -> None:
         if self.disk.timeline >= epoch:
@@ -269,83 +269,20 @@ class VirtualEngine(LeftOut, VirtualServer):
             raise EngineError(f"{self.member} is no primary.")
         return life
 
-    # -- following, rewinding, cloning --------------------------------------------------------------------------------
+    async def admit(self) -> None:
+        self._write()
+        await self._asked()
+        self.admits = True
 
-    async def branch(self, upstream: Upstream) -> Branch:
-        return (await self._ask_leader(upstream)).disk.branch()
-
-    async def has_log_from(self, upstream: Upstream, position: Position) -> bool:
-        leader = await self._ask_leader(upstream)
-        return leader.disk.oldest * RECORD_BYTES <= position.lsn
+    # -- following ---------------------------------------------------------------------------------------------------
 
     async def follow(self, upstream: Upstream) -> None:
         await self.fleet.takes(0.5, 3)
         self._write()
         self.set_upstream(upstream)
+        self.admits = True
         if await self._runs_on(self.life, 0.5, 5):
             self.end_receiver()
-
-    async def rewind(self, upstream: Upstream, progress: Progress) -> RewindResult:
-        if self.has_processes:
-            raise EngineError(f"{self.member} runs: it is stopped before it is rewound.")
-        if self.disk.incomplete:
-            return RewindResult.IMPOSSIBLE
-        leader = await self._ask_leader(upstream)
-        life = leader.life
-        await self.fleet.takes(30, 100)
-        if leader.disk.branch().contains(self.disk.position):
-            return RewindResult.DONE
-        if self.fleet.chance(0.2):
-            return RewindResult.IMPOSSIBLE
-        progress("rewinding")
-        self.disk.incomplete = True
-        await self._copying(50, 300)
-        if self.troubles.breaks("rewind") or self.troubles.full:
-            raise EngineError(f"The rewind of {self.member} has failed; what it has left is copied anew.")
-        if (await self._ask_leader(upstream)).life is not life:
-            raise EngineError(f"{upstream.member} was lost while {self.member} was rewound.")
-        # Its files are of different moments until it has the leader's log up to the last of them.
-        needed, made = leader.disk.flushed, leader.disk.copy(with_old_log=True)
-        await self._copying(30, 150)
-        if (await self._ask_leader(upstream)).life is not life or leader.disk.flushed < needed:
-            raise EngineError(f"{upstream.member} was lost before the copy of {self.member} was consistent.")
-        self.disk = made
-        self.fleet.witness.sometimes["rewound"] += 1
-        return RewindResult.DONE
-
-    async def clone(self, upstream: Upstream, progress: Progress) -> None:
-        progress(f"copying {upstream.member}")
-        leader = await self._ask_leader(upstream)
-        life = leader.life
-        leader.disk.slots.add(self.member)
-        await self._copying(100, 500)
-        if self.troubles.full or self.troubles.breaks("clone"):
-            raise EngineError(f"The copy of {upstream.member} was broken off.")
-        if (await self._ask_leader(upstream)).life is not life:
-            raise EngineError(f"{upstream.member} was lost while it was copied.")
-        made = leader.disk.copy(with_old_log=False)
-        self.disk.incomplete = True
-        await self.kill()
-        self.disk = made
-        self.fleet.witness.sometimes["cloned"] += 1
-
-    async def _copying(self, low_ms: float, high_ms: float) -> None:
-        factor = self.troubles.copying_factor
-        await self.fleet.takes(low_ms * factor, high_ms * factor)
-
-    async def _ask_leader(self, upstream: Upstream) -> Database:
-        """The database that answers at the upstream's address. Raises EngineError unless it is a primary of ours."""
-        await self.fleet.takes(1, 5)
-        leader = self.fleet.at.get(upstream.address)
-        if leader is None or not self.fleet.connects(self, leader) or leader.stuck:
-            await self.fleet.clock.sleep_ms(_CONNECT_MS)
-        if leader is None or not self.fleet.connects(self, leader) or not leader.accepts:
-            raise EngineError(f"{upstream.member} does not answer.")
-        if not leader.primary_run:
-            raise EngineError(f"{upstream.member} does not lead yet.")
-        if self.disk.system_identifier not in ("", leader.disk.system_identifier):
-            raise EngineError(f"{upstream.member} is another database than {self.member}.")
-        return leader
 
     # -- a running primary's care -------------------------------------------------------------------------------------
 

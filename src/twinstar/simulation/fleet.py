@@ -94,7 +94,7 @@ class Database(Protocol):
     @property
     def primary_run(self) -> bool: ...
 
-    def admit(self, member: str, epoch: int, streaming: bool) -> Sender | None:
+    def attach(self, member: str, epoch: int, streaming: bool) -> Sender | None:
         """Begins to send log to a member that calls itself so. None while it has no slot, or its slot is in use."""
         ...
 

@@ -108,7 +108,7 @@ class Receiver:
         fits = own.disk.flushed <= disk.flushed and disk.branch().contains(own.disk.position)
         if not disk.knows_the_way(own.disk.timeline) or (fits and own.disk.flushed < disk.oldest):
             return None
-        sender = leader.admit(own.member, upstream.epoch, fits)
+        sender = leader.attach(own.member, upstream.epoch, fits)
         if sender is None:
             return None
         newer = range(own.disk.timeline + 1, disk.timeline + 1)

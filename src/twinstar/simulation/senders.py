@@ -34,6 +34,9 @@ class Sender:
     heard_ms: float = 0.0
     """When the leader last heard the other end."""
 
+    def counts_under(self, names: Names) -> bool:
+        return self.member in names.voters and self.epoch == names.epoch
+
 
 class Senders:
     """A database's connected standbys."""
@@ -50,7 +53,7 @@ class Senders:
     def confirmed(self, names: Names) -> int:
         """The LSN up to which enough of those named have reported."""
         reported = sorted(
-            (s.flushed for s in self._by_place.values() if s.epoch == names.epoch and s.member in names.voters),
+            (s.flushed for s in self._by_place.values() if s.counts_under(names)),
             reverse=True,
         )
         return reported[names.required - 1] if 0 < names.required <= len(reported) else 0

@@ -50,6 +50,8 @@ class VirtualServer:
         self.disk = Disk()
         self.life = Life.none()
         self.primary_run = self.starting = self.stopping = False
+        self.admits = False
+        """Clients are let in: what they find could not be taken back."""
         self.hung = self.frozen = False
         self.troubles = Troubles(self.tell)
         self.bell = Bell()
@@ -171,13 +173,13 @@ class VirtualServer:
 
     # -- its standbys -------------------------------------------------------------------------------------------------
 
-    def admit(self, member: str, epoch: int, streaming: bool) -> Sender | None:
+    def attach(self, member: str, epoch: int, streaming: bool) -> Sender | None:
         if member not in self.disk.slots:
             return None
         sender = Sender(member, epoch, streaming, pid=self.fleet.next_pid(), names=self.commits.names_of_main)
         return sender if self.senders.take(sender) else None
 
-    def admit_impostor(self, member: str, epoch: int) -> Sender:
+    def attach_impostor(self, member: str, epoch: int) -> Sender:
         """Somebody who merely calls itself so, and says that it has everything."""
         sender = Sender(member, epoch, True, genuine=False, pid=self.fleet.next_pid(), names=self.commits.names_of_main)
         assert self.senders.take(sender)
@@ -337,6 +339,10 @@ class VirtualServer:
         if self.has_processes:
             self._end(clean=False)
 
+    async def kill(self) -> None:
+        await self.fleet.takes(1, 5)
+        self.end_at_once()
+
     def lose_power(self) -> None:
         """The same, and nobody is told: connections stay as they are until somebody has heard nothing for long."""
         self.life.power_lost = True
@@ -356,7 +362,7 @@ class VirtualServer:
         disk.clean_stop = clean and self.primary_run
         life.main_ended.set()
         life.over = True
-        self.primary_run = self.starting = self.stopping = self.hung = self.received = False
+        self.primary_run = self.starting = self.stopping = self.hung = self.received = self.admits = False
         self._stalled = []
         self.commits.end(self.member)
         self.senders.clear()
@@ -364,7 +370,11 @@ class VirtualServer:
 
     async def _to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Waits for what goes on even when nobody waits for it any more."""
+        await asyncio.shield(self.goes_on(work))
+
+    def goes_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """What the server does by itself, whoever has asked for it."""
         task = asyncio.create_task(work)
         self._going_on.add(task)
         task.add_done_callback(self._going_on.discard)
-        await asyncio.shield(task)
+        return task

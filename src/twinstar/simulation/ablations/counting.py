@@ -34,7 +34,7 @@ def _register_first(
 async def _not_in_effect(original: Any, differs: Differs, engine: Any, names: Names) -> Position:
     """The change goes on while the caller believes that it is over."""
     differs()
-    engine._goes_on(_in_the_end(original, engine, names))
+    engine.goes_on(_in_the_end(original, engine, names))
     await engine.fleet.takes(0.1, 0.2)
     return engine.disk.position  # type: ignore[no-any-return]
 
@@ -55,16 +55,22 @@ async def _old_value_read(original: Any, differs: Differs, ledger: Any, base: in
     ledger._adopt(current)
 
 
-async def _names_later(original: Any, differs: Differs, engine: Any, epoch: int, names: Names, life: Any) -> None:
+async def _names_later(original: Any, differs: Differs, engine: Any, epoch: int, names: Names) -> Position:
     differs()
-    await original(engine, epoch, Names(epoch, frozenset(), 0), life)
+    engine.disk.slots |= names.voters
+    position: Position = await original(engine, epoch, Names(epoch, frozenset(), 0))
+    engine.goes_on(_set_later(engine, engine.life, names))
+    return position
+
+
+async def _set_later(engine: Any, life: Any, names: Names) -> None:
     await engine.fleet.takes(1, 5)
-    if engine._gone is life and engine.primary_run:
-        engine.names = names
+    if engine.life is life:
+        engine.commits.set_names(names)
 
 
-def _any_tag(own: int, senders: Any, names: Names, lsn: int) -> int:
-    return sum(s.member in names.voters and s.flushed >= lsn for s in senders)
+def _any_tag(own: bool, sender: Any, names: Names) -> bool:
+    return sender.member in names.voters
 
 
 def _any_epoch(own: Any, primary: Any, register: Any) -> Any:
@@ -76,7 +82,7 @@ _DATABASE = "twinstar.simulation.database:VirtualEngine"
 VIEW = "twinstar.agent.agent:Agent.view"
 
 TAG = (
-    Swap("twinstar.simulation.replication:Senders.confirming", altered(_any_tag)),
+    Swap("twinstar.simulation.senders:Sender.counts_under", altered(_any_tag)),
     Swap("twinstar.rules.active_passive.attached:counted", altered(_any_epoch)),
 )
 
@@ -114,7 +120,7 @@ COUNTING = (
         "names before the first commit",
         "Naming and promotion",
         "a promoted database learns only afterwards who must confirm",
-        (Swap(f"{_DATABASE}._promote", instead(_names_later)),),
+        (Swap(f"{_DATABASE}.promote", instead(_names_later)),),
     ),
     Ablation(
         "unknown outcomes are settled",

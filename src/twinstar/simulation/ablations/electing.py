@@ -13,7 +13,6 @@ from twinstar.rules.active_passive.electing import _FALSE_ALARMS, _retake
 from twinstar.rules.active_passive.local import names_for
 from twinstar.simulation.ablations.counting import VIEW
 from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped_async
-from twinstar.simulation.disk import Record
 
 _ELECTION = "twinstar.rules.election"
 _RULES = "twinstar.rules.active_passive"
@@ -57,19 +56,11 @@ async def _promoted_unasked(original: Any, differs: Differs, body: Any, epoch: i
     body._begin_epoch(end.lsn)
 
 
-async def _next_timeline(original: Any, differs: Differs, engine: Any, epoch: int, names: Any, life: Any) -> None:
+async def _next_timeline(original: Any, differs: Differs, engine: Any, epoch: int) -> None:
     """What PostgreSQL does by itself: the newest timeline it knows, plus one."""
-    await engine.fleet.takes(20, 60)
-    if engine._gone is not life or not engine.run:
-        return
-    timeline = engine.disk.timeline + 1
-    if timeline != epoch:
+    if engine.disk.next_timeline() != epoch:
         differs()
-    engine.names, engine.primary_run = names, True
-    engine.fleet.witness.began(engine.member, epoch, engine.disk.numbers(), "promoted")
-    engine.disk.append(Record(timeline))
-    engine.disk.flush()
-    engine.tell()
+    await engine.promote_itself()
 
 
 async def _position_first(original: Any, differs: Differs, engine: Any) -> Position:
@@ -87,13 +78,13 @@ async def _still_attached(original: Any, differs: Differs, engine: Any) -> Posit
         return await original(engine)  # type: ignore[no-any-return]
     differs()
     await engine.fleet.takes(5, 40)
-    engine._goes_on(_detach_later(engine, engine._gone, engine.disk.upstream))
+    engine.goes_on(_detach_later(engine, engine.life, engine.disk.upstream))
     return engine.disk.position  # type: ignore[no-any-return]
 
 
 async def _detach_later(engine: Any, life: Any, upstream: Any) -> None:
     await engine.fleet.takes(500, 1_000)
-    if engine._gone is life and engine.disk.upstream == upstream:
+    if engine.life is life and engine.run and engine.disk.upstream == upstream:
         await engine.detach()
 
 
@@ -125,7 +116,8 @@ def _same_epoch(own: Plan, view: View, register: Register) -> Plan:
 async def _promotes_again(original: Any, differs: Differs, engine: Any, epoch: int, names: Any) -> Position:
     """Without the engine's own look at its timeline."""
     if engine.disk.upstream is None and engine.run and not engine.primary_run and engine.disk.timeline >= epoch:
-        await engine._to_its_end(engine._promote(epoch, names, engine._gone))
+        engine.commits.set_names(names)
+        await engine.promote_itself()
         return engine.disk.position  # type: ignore[no-any-return]
     return await original(engine, epoch, names)  # type: ignore[no-any-return]
 
@@ -150,7 +142,6 @@ async def _retagged_only(original: Any, differs: Differs, engine: Any, names: An
         differs()
     await engine.open_names(names)
     engine.fleet.witness.began(engine.member, names.epoch, engine.disk.numbers(), "retaken")
-    engine._last_record()
     return engine.disk.position  # type: ignore[no-any-return]
 
 
@@ -203,7 +194,7 @@ ELECTING = (
         "timeline is the epoch",
         "Timelines",
         "a promotion takes PostgreSQL's own next timeline",
-        (Swap(f"{_DATABASE}._promote", instead(_next_timeline)),),
+        (Swap(f"{_DATABASE}.take_timeline", instead(_next_timeline)),),
     ),
     Ablation(
         "position after the stop",
