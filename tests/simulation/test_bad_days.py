@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulation.play import leader_of, led_anew, play, standbys_of
 from twinstar.model.effects import ChangeRegister, Reason
+from twinstar.model.engine import Names
 from twinstar.model.errors import TwinstarError
 from twinstar.model.register import Durability, Phase, Seal
 from twinstar.model.view import View
@@ -649,6 +650,22 @@ def test_readers_are_led_to_voters_alone(tmp_path: Path, durability: Durability)
         assert "n3" in attached
 
     play(tmp_path, story, 1, Plan(durability=durability, nofailover=frozenset({"n3"})))
+
+
+def test_nobody_reads_on_a_voter_whose_confirmation_does_not_count(tmp_path: Path) -> None:
+    """As while a change of voters is in doubt: the database does not wait for it any more, the register may name it."""
+
+    async def story(cluster: Cluster) -> None:
+        agent = leader_of(cluster).agent
+        assert agent is not None
+        await cluster.clock.sleep_ms(2_000)
+        for counted in (frozenset({"n2"}), frozenset({"n2", "n3"}) - {agent.settings.me}):
+            agent.body.enforced = Names(cluster.register.epoch, counted, 1)
+            served = agent._serving()
+            assert isinstance(served, Serving)
+            assert set(served.readers) == counted - {agent.settings.me}
+
+    play(tmp_path, story, 1)
 
 
 @seeds

@@ -49,11 +49,16 @@ def to_routers(me: str, register: Register | None, body: Body, maximum_lag_bytes
 
 
 def _readers(register: Register, body: Body, maximum_lag_bytes: int) -> tuple[str, ...]:
-    """Voters alone: what they show, an election counts on."""
+    """Voters alone, and only those whose confirmation the database counts as well: what they show, an election counts
+    on. The register may have lost a voter by a change that is in doubt; the database has lost it before.
+    """
     primary = body.primary
     if primary is None:
         return ()
-    here = {m: a for m, a in counted(primary, register).items() if m in register.voters}
+    voters = register.voters
+    if register.durability is Durability.QUORUM:
+        voters = voters & body.enforced.voters if body.enforced else frozenset()
+    here = {m: a for m, a in counted(primary, register).items() if m in voters}
     return tuple(sorted(m for m, a in here.items() if primary.position.lsn - a.replay_lsn <= maximum_lag_bytes))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from twinstar.model.register import Durability
 from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.lease_traps import LEASE_TRAPS
 from twinstar.simulation.menu import LEADER_FAILS, MENU
 from twinstar.simulation.peace import PEACE
 from twinstar.simulation.scene import Fault, Scene, resumed
@@ -24,8 +25,10 @@ _SESSION_PAUSE_MS = 60.0
 _PAUSES_MS = (5.0, 60.0, 400.0, 1_500.0, 5_000.0)
 _BEGINS_WITH_LEADER = 0.9
 """How often the day begins with a failure of the leader: most should have a failover."""
+_ON_TARGET = 0.75
+"""How much of a day that is aimed at something consists of that."""
 
-_ALL = (*MENU, *TRAPS, *PEACE)
+_ALL = (*MENU, *TRAPS, *LEASE_TRAPS, *PEACE)
 
 
 class Disaster:
@@ -49,10 +52,14 @@ class Disaster:
             await self._scene.strike(self._drawn(LEADER_FAILS), cluster.register.leader)
             await cluster.clock.sleep_ms(chance.uniform(0, 3_000))
         for _ in range(cluster.plan.faults):
-            await self._scene.strike(self._drawn(_ALL), self._scene.anybody(leader=0.5))
+            await self._scene.strike(self._drawn(self._menu()), self._scene.anybody(leader=0.5))
             await cluster.clock.sleep_ms(chance.uniform(0, chance.choice(_PAUSES_MS)))
             cluster.check()
         await self._heal_and_serve(service)
+
+    def _menu(self) -> Sequence[Fault]:
+        aimed = [fault for fault in _ALL if fault.name in self._cluster.plan.aimed]
+        return aimed if aimed and self._chance.random() < _ON_TARGET else _ALL
 
     def _drawn(self, faults: Sequence[Fault]) -> Fault:
         leased = self._cluster.plan.durability is Durability.ASYNC

@@ -11,12 +11,17 @@ from collections.abc import Awaitable, Callable
 from twinstar.model.register import Durability
 from twinstar.rules.active_passive import operator
 from twinstar.rules.election import majority
+from twinstar.simulation.network import Weather
 from twinstar.simulation.scene import Fault, Scene
+from twinstar.simulation.senders import Sender
 from twinstar.simulation.stage import Stage
 
 _SERVICE_MS = 20_000.0
 """Within this a cluster with enough copies serves again."""
 _HUNG_MS = 10_000.0
+_WORD_MS = 900.0
+"""Less than it takes until a leader is suspected because it does not lead."""
+_IMPOSTOR_MS = 4_000.0
 
 
 async def _bears(stage: Stage, what: str, trouble: Callable[[], Awaitable[object]], after_ms: float) -> None:
@@ -142,6 +147,53 @@ async def _apart(scene: Scene, _: str) -> None:
         stage.broken("I5: nobody hears anybody, all hear the store, and nobody serves")
 
 
+async def _no_heartbeats(scene: Scene, _: str) -> None:
+    """The leader's datagrams are lost, its log arrives and its database answers."""
+    stage = Stage(scene)
+    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+        return
+    leader, between = stage.register.leader, stage.cluster.wires.between
+    host = stage.member(leader).host
+    others = [stage.member(name).host for name in stage.cluster.names if name != leader]
+
+    async def trouble() -> None:
+        between.update({(host, other): Weather(lost=1.0) for other in others})
+        await stage.pause(600, 2_500)
+        for other in others:
+            between.pop((host, other), None)
+
+    await _bears(stage, f"only the datagrams of {leader} were lost", trouble, 500)
+
+
+async def _guards_word(scene: Scene, _: str) -> None:
+    """The leader's agent is gone, and then its database dies: the others act on its guard's word, at once."""
+    stage = Stage(scene)
+    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+        return
+    leader, epoch = stage.register.leader, stage.register.epoch
+    if not stage.register.voters or stage.register.required == 0:
+        return
+    await stage.cluster.kill_agent(leader)
+    await stage.pause(100, 600)
+    if stage.register.epoch != epoch:
+        return
+    stage.member(leader).engine.crash()
+    if not await stage.seen(lambda: stage.register.epoch > epoch, _WORD_MS):
+        stage.broken(f"I5: the guard of {leader} says that its database is dead, and nobody acts on it")
+
+
+async def _impostor(scene: Scene, _: str) -> None:
+    """Somebody who is no member streams under a member's name: it is ended before it can confirm anything."""
+    stage = Stage(scene)
+    if not await stage.calm() or not stage.register.voters:
+        return
+    leader = stage.member(stage.register.leader)
+    impostor = Sender(stage.one_of(stage.register.voters), stage.register.epoch, True, flushed=1, genuine=False)
+    leader.engine.senders.take(impostor)
+    if not await stage.seen(lambda: impostor not in leader.engine.senders, _IMPOSTOR_MS, look_ms=10):
+        stage.broken(f"F: somebody streams from {leader.name} under the name of {impostor.member}, and goes on")
+
+
 async def _former_leader_ends(scene: Scene, _: str) -> None:
     """The agent of a leader that is replaced hangs: its guard ends the database."""
     stage = Stage(scene)
@@ -167,5 +219,8 @@ PEACE = (
     Fault("only the store hears", _only_the_store_hears, 2),
     Fault("the leader hangs", _hangs, 2),
     Fault("all apart", _apart, 2),
+    Fault("no heartbeats", _no_heartbeats, 2, with_lease=False),
+    Fault("a guard's word", _guards_word, 2, with_lease=False),
+    Fault("an impostor", _impostor, 1),
     Fault("a former leader ends", _former_leader_ends, 2),
 )

@@ -34,6 +34,8 @@ class Plan:
     nofailover: frozenset[str] = frozenset()
     faults: int = 10
     """How many faults a disaster has."""
+    aimed: frozenset[str] = frozenset()
+    """Names of faults of which most of the day consists; none: of whatever the menu has."""
 
     @property
     def kind(self) -> str:

@@ -99,6 +99,48 @@ async def _trouble(stage: Stage, leader: str) -> None:
             store.faults.lose_answer = 1.0
 
 
+async def _late_change(scene: Scene, _: str) -> None:
+    """A change of voters is given up and made seconds later. In between others than before confirm; then the leader is
+    lost with them.
+    """
+    stage = Stage(scene)
+    if not await stage.calm():
+        return
+    leader, voters = stage.register.leader, stage.register.voters
+    store = stage.member(leader).store
+    away = stage.some_of(voters, least=1)
+    if store is None or not away:
+        return
+    store.faults.late_request, store.faults.late_ms = 1.0, (1_000.0, 6_000.0)
+    stage.cut(leader, away)
+    if not await stage.seen(lambda: _unlike(stage, leader), stage.cluster.plan.voter_removal_ms + 3_000):
+        return
+    await stage.pause(0, 2_500)
+    if stage.chances(0.4):
+        await stage.cluster.kill_agent(leader)
+        stage.start([leader])
+    stage.mend(leader, away)
+    stage.cut(leader, voters - away)
+    await stage.pause(200, 3_000)
+    store.faults.late_request = 0.0
+    await stage.pause(0, 3_000)
+    await stage.kill([leader])
+    for each in sorted(away):
+        stage.cluster.isolate(each)
+    await stage.pause(1_500, 4_000)
+
+
+async def _while_it_writes(scene: Scene, _: str) -> None:
+    """An election by hand over a leader that cannot know of it and goes on writing."""
+    stage = Stage(scene)
+    if not await stage.calm() or not stage.register.voters:
+        return
+    stage.stop_agent(stage.register.leader)
+    for _again in range(scene.chance.randint(1, 3)):
+        scene.ask(_failover, stage.one_of(stage.register.voters))
+        await stage.pause(100, 800)
+
+
 async def _leader_first(scene: Scene, _: str) -> None:
     """Power fails while the leader holds what nobody has confirmed. It is back first, and then gone when the others
     are back.
@@ -278,6 +320,8 @@ async def _dies_promoting(scene: Scene, _: str) -> None:
 TRAPS = (
     Fault("a copy behind", _behind, 2),
     Fault("other confirmers", _other_confirmers, 4, with_lease=False),
+    Fault("a late change", _late_change, 2, with_lease=False),
+    Fault("elected while it writes", _while_it_writes, 2, with_lease=False),
     Fault("the leader first", _leader_first, 2, with_lease=False),
     Fault("one election after another", _rapid, 2),
     Fault("handing over badly", _handing_over, 2),

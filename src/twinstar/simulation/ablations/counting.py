@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from twinstar.model.engine import Names
-from twinstar.model.errors import StoreUnavailable
+from twinstar.model.errors import EngineError, StoreUnavailable
 from twinstar.model.position import Position
 from twinstar.rules.durability import Quorum, Step, Where
 from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead
@@ -40,7 +41,7 @@ async def _not_in_effect(original: Any, differs: Differs, engine: Any, names: Na
 
 
 async def _in_the_end(original: Any, engine: Any, names: Names) -> None:
-    if engine.run and engine.primary_run:
+    with suppress(EngineError):
         await original(engine, names)
 
 
@@ -92,12 +93,14 @@ COUNTING = (
         _CONFIRM,
         "who must confirm is changed in the engine first, whether it grows or shrinks",
         (Swap(f"{_DURABILITY}:next_step", altered(_engine_first)),),
+        ("other confirmers",),
     ),
     Ablation(
         "order of voter changes: the register first",
         _CONFIRM,
         "who must confirm is changed in the register first, whether it grows or shrinks",
         (Swap(f"{_DURABILITY}:next_step", altered(_register_first)),),
+        ("other confirmers",),
     ),
     Ablation(
         "wait for p",
@@ -109,42 +112,55 @@ COUNTING = (
                 altered(lambda _own, view, _register: frozenset(view.settings.members)),
             ),
         ),
+        ("other confirmers",),
     ),
     Ablation(
         "engine in effect",
         _CONFIRM,
         "a change of who must confirm counts before all processes of the database have read it",
         (Swap(f"{_DATABASE}.open_names", instead(_not_in_effect)),),
+        ("other confirmers",),
     ),
     Ablation(
         "names before the first commit",
         "Naming and promotion",
         "a promoted database learns only afterwards who must confirm",
         (Swap(f"{_DATABASE}.promote", instead(_names_later)),),
+        ("a copy behind", "one election after another"),
     ),
     Ablation(
         "unknown outcomes are settled",
         "Unknown outcomes",
         "a change without an answer is taken for dead when the old value is read again",
         (Swap("twinstar.agent.ledger:Ledger._settle", instead(_old_value_read)),),
+        ("a late change",),
     ),
     Ablation(
         "nothing changes while in doubt",
         "Unknown outcomes",
         "voters are changed in the engine while a change of the register is under way",
         (Swap(VIEW, altered(lambda own, *_: replace(own, changing=False))),),
+        ("other confirmers", "a late change"),
     ),
     Ablation(
         "settle what an earlier run left",
         "Unknown outcomes",
         "an agent that was restarted changes voters without having settled what was in flight",
         (Swap(VIEW, altered(lambda own, *_: replace(own, settled=True))),),
+        ("a late change", "other confirmers"),
     ),
-    Ablation("tag", "Following, rewinding, rebuilding", "confirmations count whatever epoch they were given for", TAG),
+    Ablation(
+        "tag",
+        "Following, rewinding, rebuilding",
+        "confirmations count whatever epoch they were given for",
+        TAG,
+        ("a sleeper",),
+    ),
     Ablation(
         "opening gate",
         "Opening",
         "readers are let in before a new leader's log is confirmed",
         (Swap("twinstar.rules.active_passive.steady:is_open", always(True)),),
+        ("the leader first",),
     ),
 )

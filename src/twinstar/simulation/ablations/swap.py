@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 from twinstar.model.errors import TwinstarError
 from twinstar.model.register import Durability
+from twinstar.simulation.plan import Plan, Wishes, draw
 
 Differs = Callable[[], None]
 """Called by a replacement each time that it does otherwise than the original would have."""
@@ -41,8 +42,14 @@ class Ablation:
     removed: str
     """What the cluster does without, in a few words."""
     swaps: tuple[Swap, ...]
+    aimed: tuple[str, ...] = ()
+    """Names of the traps that go for it; the days on which it is looked for consist of them for the most part."""
     durability: Durability = Durability.QUORUM
     """In which clusters the safeguard has something to do."""
+
+    def plan(self, seed: int) -> Plan:
+        """A cluster of the seed's, and a day that is aimed at this safeguard."""
+        return replace(draw(seed, Wishes(durability=self.durability)), aimed=frozenset(self.aimed))
 
 
 @dataclass(slots=True)

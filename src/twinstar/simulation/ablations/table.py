@@ -17,7 +17,6 @@ from twinstar.model.errors import UsageError
 from twinstar.simulation.ablations.catalogue import CATALOGUE
 from twinstar.simulation.ablations.swap import Ablation, applied
 from twinstar.simulation.campaign import prepare_process
-from twinstar.simulation.plan import Wishes, draw
 from twinstar.simulation.run import run_one
 
 _PORTION = 8
@@ -95,7 +94,7 @@ def _portion(finding: Finding, first: int, seeds: int) -> Finding:
     with applied(ablation) as differences:
         for seed in range(begin, begin + seeds):
             before = differences.count
-            outcome = run_one(seed, draw(seed, Wishes(durability=ablation.durability)))
+            outcome = run_one(seed, ablation.plan(seed))
             reached += differences.count > before
             if outcome.breach is not None:
                 return Finding(ablation.name, seed - first + 1, reached, seed, outcome.breach)

@@ -1,0 +1,116 @@
+"""Traps for leadership by lease (durability `async`): whoever has led must have ended before another one leads."""
+
+from __future__ import annotations
+
+from twinstar.guard.core import Record
+from twinstar.model.effects import ChangeRegister
+from twinstar.model.register import Durability
+from twinstar.model.view import View
+from twinstar.rules.active_passive import operator
+from twinstar.simulation.scene import Fault, Scene
+from twinstar.simulation.stage import Stage
+
+_LATE_MS, _ON_TIME_MS = 110.0, 30.0
+"""A guard may be scheduled late by less than the margin of the lease."""
+
+
+def _failover(view: View) -> ChangeRegister:
+    return operator.failover(view, None, accept_loss=False)
+
+
+async def _set(scene: Scene) -> Stage | None:
+    """The stage, when the cluster is led by a lease and whole."""
+    stage = Stage(scene)
+    leased = stage.cluster.plan.durability is Durability.ASYNC
+    return stage if leased and await stage.calm() else None
+
+
+async def _cut_off(scene: Scene, _: str) -> None:
+    """A leader whose store answers slowly is cut off from everybody; its clock is slow, its guard late, its agent may
+    hang.
+    """
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader, lease_ms = stage.register.leader, stage.cluster.plan.lease_ms
+    for name in stage.cluster.names:
+        stage.cluster.rate(name, 0.998 if name == leader else 1.002)
+    store, guard = stage.member(leader).store, stage.member(leader).guard_process
+    if store is None or guard is None:
+        return
+    usual, store.faults.latency_ms = store.faults.latency_ms, (0.2, 450.0)
+    await stage.pause(lease_ms, 2 * lease_ms)
+    if stage.chances(0.6):
+        stage.stop_agent(leader)
+    stage.cluster.isolate(leader)
+    store.faults.latency_ms = usual
+    ends = stage.cluster.clock.now_ms() + 1.5 * lease_ms + 500
+    while stage.cluster.clock.now_ms() < ends and stage.member(leader).guard_process is guard:
+        guard.gate.shut()
+        await stage.cluster.clock.sleep_ms(_LATE_MS)
+        guard.gate.open()
+        await stage.cluster.clock.sleep_ms(_ON_TIME_MS)
+
+
+async def _by_hand(scene: Scene, _: str) -> None:
+    """A failover by hand over a leader that does not hear of it."""
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader = stage.register.leader
+    if stage.chances(0.5):
+        stage.stop_agent(leader)
+    else:
+        stage.cluster.cut_store(leader)
+    scene.ask(_failover, stage.one_of(set(stage.cluster.names) - {leader}))
+    await stage.pause(500, 2 * stage.cluster.plan.lease_ms + 500)
+
+
+async def _not_gone(scene: Scene, _: str) -> None:
+    """A main process dies whose others live on for a moment, and no agent is there."""
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader = stage.register.leader
+    stage.stop_agent(leader)
+    await stage.pause(0, 200)
+    stage.member(leader).engine.crash()
+    await stage.pause(500, 2 * stage.cluster.plan.lease_ms)
+
+
+async def _without_guard(scene: Scene, _: str) -> None:
+    """A leader's guard dies; long afterwards its agent hangs, and it is cut off."""
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader = stage.register.leader
+    await stage.cluster.kill_guard(leader)
+    await stage.pause(1.3 * stage.cluster.plan.lease_ms + 500, 2 * stage.cluster.plan.lease_ms + 500)
+    stage.stop_agent(leader)
+    stage.cluster.isolate(leader)
+    await stage.pause(1_000, 2 * stage.cluster.plan.lease_ms)
+
+
+async def _guard_alone(scene: Scene, _: str) -> None:
+    """A guard is started beside a database of which it remembers nothing and for which no agent speaks."""
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader = stage.register.leader
+    await stage.kill(set(stage.cluster.names) - {leader})
+    await stage.cluster.kill_agent(leader)
+    await stage.cluster.kill_guard(leader)
+    member = stage.member(leader)
+    member.record = Record()
+    stage.cluster.start_guard(leader)
+    if not await stage.seen(lambda: not member.engine.has_processes, stage.cluster.plan.lease_ms + 1_500, look_ms=10):
+        stage.broken(f"F: nobody explains the database of {leader}, and its guard leaves it alone")
+
+
+LEASE_TRAPS = (
+    Fault("cut off with a lease", _cut_off, 2),
+    Fault("by hand against a lease", _by_hand, 2),
+    Fault("dead and not gone", _not_gone, 2),
+    Fault("a leader without a guard", _without_guard, 2),
+    Fault("a guard alone", _guard_alone, 2),
+)
