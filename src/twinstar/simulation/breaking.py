@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from twinstar.guard.core import Record
+from twinstar.simulation.etcd_gateway import HOSTS as STORE_HOSTS
+from twinstar.simulation.etcd_gateway import EtcdStorage
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.member import Member
 from twinstar.simulation.memory_store import MemoryServer
@@ -142,18 +144,31 @@ class Breakable:
 
     def isolate(self, name: str, store: bool = True) -> None:
         """Nothing passes between the node and the others, nor (`store`) between it and the store."""
-        self.wires.silent.add(self.members[name].host)
-        self.cut_store(name, store)
+        host = self.members[name].host
+        self.wires.silent.add(host)
+        if store:
+            self.cut_store(name)
+        else:
+            self.wires.kept |= self._to_store(host)
 
     def rejoin(self, name: str) -> None:
-        self.wires.silent.discard(self.members[name].host)
+        host = self.members[name].host
+        self.wires.silent.discard(host)
+        self.wires.kept -= self._to_store(host)
         self.cut_store(name, False)
 
     def cut_store(self, name: str, cut_off: bool = True) -> None:
         """Nothing passes between the node and the store; the members still hear it."""
-        store = self.members[name].store
-        if store is not None:
-            store.faults.cut_off = cut_off
+        member = self.members[name]
+        if member.store is not None:
+            member.store.faults.cut_off = cut_off
+        pairs = self._to_store(member.host)
+        self.wires.cut = self.wires.cut | pairs if cut_off else self.wires.cut - pairs
+
+    def _to_store(self, host: str) -> set[tuple[str, str]]:
+        """Both ways, where the store is on machines of its own."""
+        hosts = STORE_HOSTS if isinstance(self.server, EtcdStorage) else ()
+        return {pair for each in hosts for pair in ((host, each), (each, host))}
 
     def cut(self, one: str, other: str) -> None:
         """Nothing passes between two nodes, in either direction."""
@@ -225,16 +240,55 @@ class Breakable:
         self.wires.cut |= {(ROUTER_HOST, host), (host, ROUTER_HOST)}
 
     def cut_router_from_store(self, cut_off: bool = True) -> None:
-        if self.service is not None:
-            self.service.router.store.faults.cut_off = cut_off
+        store, pairs = self.service.router.store if self.service else None, self._to_store(ROUTER_HOST)
+        if store is not None:
+            store.faults.cut_off = cut_off
+        self.wires.cut = self.wires.cut | pairs if cut_off else self.wires.cut - pairs
 
     # -- the store ----------------------------------------------------------------------------------------------------
 
     def slow_store(self, latency_ms: tuple[float, float]) -> None:
         """One way, from and to, for everybody."""
         for member in self.members.values():
+            for pair in self._to_store(member.host):
+                self.wires.between[pair] = Weather(latency_ms)
             if member.store is not None:
                 member.store.faults.latency_ms = latency_ms
+
+    def elect_store_leader(self) -> None:
+        """The store refuses nothing and does nothing for a second or two. Of servers alone, as the two below."""
+        if isinstance(self.server, EtcdStorage):
+            self.server.gateways.etcd.elect()
+
+    def kill_store_server(self, number: int) -> None:
+        """One of three; `heal` and `server.start` bring it back."""
+        if isinstance(self.server, EtcdStorage):
+            gateways = self.server.gateways
+            gateways.kill(gateways.etcd.servers[number])
+
+    def cut_store_server(self, number: int) -> None:
+        """One of three is cut off from the other two; clients reach it."""
+        host = STORE_HOSTS[number]
+        for other in STORE_HOSTS:
+            if other != host:
+                self.wires.cut |= {(host, other), (other, host)}
+
+    def freeze_store_server(self, number: int) -> None:
+        if isinstance(self.server, EtcdStorage):
+            gate = self.server.gateways.etcd.servers[number].gate
+            if gate is not None:
+                gate.shut()
+
+    def thaw_store(self) -> None:
+        if isinstance(self.server, EtcdStorage):
+            for server in self.server.gateways.etcd.servers:
+                if server.gate is not None:
+                    server.gate.open()
+
+    def compact_store(self) -> None:
+        """What has changed so far is forgotten; what stands is not."""
+        if isinstance(self.server, EtcdStorage):
+            self.server.gateways.etcd.compact()
 
     # -- the end of it ------------------------------------------------------------------------------------------------
 
@@ -246,6 +300,7 @@ class Breakable:
         self.wires.cut.clear()
         self.wires.between.clear()
         self.server.start()
+        self.thaw_store()
         self.thaw_router()
         self.start_router()
         self.cut_router_from_store(False)

@@ -23,6 +23,7 @@ from twinstar.simulation.client import Client
 from twinstar.simulation.clocks import MachineClock, switched_on
 from twinstar.simulation.coverage import Scout
 from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.etcd_gateway import EtcdStorage
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.freezing import Gate, outside
 from twinstar.simulation.guard import VirtualGuard
@@ -34,6 +35,7 @@ from twinstar.simulation.service import RouterMachine, Service
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
 from twinstar.simulation.witness import Witness
 from twinstar.store.base import root
+from twinstar.store.etcd.client import EtcdStore
 
 _SECRET = b"simulated"
 _CLUSTER = "simulated"
@@ -55,7 +57,7 @@ class Cluster(Breakable):
         self.store_latency_ms = _LATENCY_MS[plan.store]
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
-        self.server = MemoryServer()
+        self.server = EtcdStorage(self.wires, self.clock) if plan.store is StoreKind.ETCD else MemoryServer()
         self.witness = Witness(plan.durability, plan.maximum_lag_bytes, self.chronicle.tell, self.look)
         self._scout = Scout(self.witness.sometimes, self.chronicle.tell)
         self.server.noticed = self._noticed
@@ -82,6 +84,7 @@ class Cluster(Breakable):
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start_all(self) -> None:
+        self.server.start()
         for name in self.names:
             self.start(name)
         self.aside(self._look_for_ever())
@@ -116,15 +119,22 @@ class Cluster(Breakable):
         settings = AgentSettings(
             _CLUSTER, name, _SECRET, rules, timings, self._addresses, self.directory / f"{name}.json"
         )
-        faults = member.store.faults if member.store else None
-        member.store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
-        member.store.faults = faults or Faults(latency_ms=self.store_latency_ms)
+        store = self._store_for(gate, member.host, clock, member.store)
+        member.store = store if isinstance(store, MemoryStore) else None
         engine = outside(member.engine)
         network = VirtualNetwork(self.wires, gate, clock)
-        member.agent = Agent(
-            settings, member.store, engine, clock, self.randomness, network, member.engine.peer_answers
-        )
+        member.agent = Agent(settings, store, engine, clock, self.randomness, network, member.engine.peer_answers)
         member.agent_process = self._process(name, member.agent.run(), gate)
+
+    def _store_for(
+        self, gate: Gate, host: str, clock: MachineClock, before: MemoryStore | None
+    ) -> EtcdStore | MemoryStore:
+        """A new process's client of the store; what was wrong between the last one's host and the store still is."""
+        if isinstance(self.server, EtcdStorage):
+            return self.server.client(_CLUSTER, self.wires, gate, host, clock)
+        store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
+        store.faults = before.faults if before else Faults(latency_ms=self.store_latency_ms)
+        return store
 
     @staticmethod
     def _process(name: str, work: Coroutine[Any, Any, None], gate: Gate) -> Process:
@@ -160,7 +170,7 @@ class Cluster(Breakable):
         agents = {name: own.agent for name, own in self._addresses.items()}
         engines = {name: member.engine for name, member in self.members.items()}
         router = RouterMachine(
-            _CLUSTER, _SECRET, agents, engines, self.wires, self.server, self._new_clock(), self.randomness
+            _CLUSTER, _SECRET, agents, engines, self.wires, self._store_for, self._new_clock(), self.randomness
         )
         self.service = Service(router, engines, self.wires, self.clock, self.seed)
         self.service.start(pause_ms)
@@ -176,10 +186,13 @@ class Cluster(Breakable):
         return primaries[int(self.randomness.between(0, len(primaries) - 0.001))] if primaries else None
 
     def end(self) -> None:
-        """Lets what is frozen go, so that it can be ended."""
-        for member in self.members.values():
-            for process in member.processes:
-                process.gate.open()
+        """Kills everything: nothing is left to be tidied up."""
+        processes = [process for member in self.members.values() for process in member.processes]
+        if self.service is not None and self.service.router.process is not None:
+            processes.append(self.service.router.process)
+        for process in processes:
+            process.gate.kill()
+        self.server.stop()
 
     # -- what is seen -------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ class Front:
 
     def __init__(self, engine: VirtualEngine, wires: Wires) -> None:
         self.engine, self._wires = engine, wires
+        self._locks: dict[int, asyncio.Lock] = {}
         self.troubles: list[BaseException] = []
         """What sessions ended with and never should."""
 
@@ -69,6 +70,7 @@ class Front:
             while engine.has_processes and not engine.run:
                 await engine.bell.heard()
             processes.kill()
+            self._locks = {}
 
     async def answer(self, statement: str) -> bytes:
         """What is sent for one statement. Raises EngineError when the session ends instead."""
@@ -87,7 +89,9 @@ class Front:
         engine = self.engine
         if engine.run and not engine.primary_run:
             return failed(_READ_ONLY, "cannot write in a read-only transaction")
-        await engine.commit(number)
+        # A list is one row: who appends holds it until the commit has been confirmed.
+        async with self._locks.setdefault(list_of(number), asyncio.Lock()):
+            await engine.commit(number)
         return message(b"C", b"INSERT 0 1\0") + READY
 
     def visible(self, key: int) -> tuple[int, ...]:

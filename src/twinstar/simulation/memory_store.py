@@ -57,7 +57,7 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
     key: str
     value: Versioned | None
     revision: int
@@ -69,11 +69,11 @@ class MemoryServer:
     def __init__(self) -> None:
         self.revision = ABSENT
         self.running = True
-        self.history: list[_Change] = []
+        self.history: list[Change] = []
         self.noticed: Callable[[str, bytes, bool], object] = lambda *_: None
         """Called for every compare-and-set that arrives: the key, the value, and whether it was applied."""
         self._values: dict[str, Versioned] = {}
-        self._watchers: dict[Inbox[_Change], str] = {}
+        self._watchers: dict[Inbox[Change], str] = {}
         self._late: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -111,12 +111,12 @@ class MemoryServer:
         if self._values.pop(key, None):
             self._note(key, None)
 
-    def attach(self, prefix: str, inbox: Inbox[_Change]) -> tuple[list[Versioned], int]:
+    def attach(self, prefix: str, inbox: Inbox[Change]) -> tuple[list[Versioned], int]:
         """Everything under the prefix as of the returned revision; each later change goes into the inbox."""
         self._watchers[inbox] = prefix
         return self.read_all(prefix), self.revision
 
-    def detach(self, inbox: Inbox[_Change]) -> None:
+    def detach(self, inbox: Inbox[Change]) -> None:
         self._watchers.pop(inbox, None)
 
     def later(self, clock: Clock, delay_ms: float, act: Callable[[], object]) -> None:
@@ -132,7 +132,7 @@ class MemoryServer:
 
     def _note(self, key: str, value: Versioned | None) -> None:
         self.revision += 1
-        change = _Change(key, value, self.revision)
+        change = Change(key, value, self.revision)
         self.history.append(change)
         for inbox, prefix in self._watchers.items():
             if key.startswith(prefix):
@@ -178,7 +178,7 @@ class MemoryStore:
     async def watch(self, prefix: str) -> AsyncGenerator[WatchEvent, None]:
         story, lost = Story(), False
         while True:
-            inbox: Inbox[_Change] = Inbox()
+            inbox: Inbox[Change] = Inbox()
             try:
                 standing, revision = await self._ask(lambda: self._server.attach(self._root + prefix, inbox))  # noqa: B023
                 for event in story.restart([ours for each in standing if (ours := self._ours(each))], revision):
@@ -199,7 +199,7 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def _changes(self, inbox: Inbox[_Change], story: Story) -> list[Changed]:
+    async def _changes(self, inbox: Inbox[Change], story: Story) -> list[Changed]:
         """What has arrived. Raises OSError when the watch has ended instead."""
         changes = await inbox.take()
         await self._clock.sleep_ms(self._randomness.between(*self.faults.watch_delay_ms))

@@ -242,6 +242,18 @@ async def _restart_store(scene: Scene, _: str) -> None:
     scene.later(start())
 
 
+async def _elect_store_leader(scene: Scene, _: str) -> None:
+    scene.cluster.elect_store_leader()
+
+
+async def _store_server(scene: Scene, _: str) -> None:
+    """One of the store's servers dies, stands still, or is cut off from the other two; a compaction comes with it."""
+    cluster = scene.cluster
+    what = scene.chance.choice((cluster.kill_store_server, cluster.freeze_store_server, cluster.cut_store_server))
+    what(scene.chance.randrange(3))
+    cluster.compact_store()
+
+
 async def _slow_store(scene: Scene, _: str) -> None:
     longest_ms = scene.chance.choice((30.0, 150.0, 600.0))
     scene.cluster.slow_store((longest_ms / 5, longest_ms))
@@ -314,6 +326,7 @@ AMBUSHES = (
     Fault("restart agent", _restart_agent, deadly=True),
     Fault("restart guard", _restart_guard),
     Fault("restart store", _restart_store, 2),
+    Fault("elect store leader", _elect_store_leader),
     Fault("stop store", _stop_store, 0.5),
     Fault("freeze briefly", _freeze_briefly, with_lease=False),
 )
@@ -348,6 +361,8 @@ MENU = (
     Fault("heal", _heal, 2),
     Fault("start store", _start_store),
     Fault("slow store", _slow_store),
+    Fault("elect store leader", _elect_store_leader),
+    Fault("store server", _store_server),
     Fault("doubt", _doubt, 1.5),
     Fault("switchover", _switchover, 1.5),
     Fault("failover", _failover),

@@ -8,6 +8,7 @@ to datagrams it does as well, and as on a real socket nobody looks at that.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from twinstar.ports.randomness import Randomness
 from twinstar.simulation.freezing import Gate
 
 if TYPE_CHECKING:
-    from twinstar.simulation.streams import Ear
+    from twinstar.simulation.streams import Ear, VirtualTransports
 
 _SOCKET_HOLDS = 200
 _OLDEST_MS = 1_000.0
@@ -52,6 +53,8 @@ class Wires:
         """(from host, to host) pairs that nothing passes."""
         self.silent: set[str] = set()
         """Hosts that are cut off from all others."""
+        self.kept: set[tuple[str, str]] = set()
+        """(from host, to host) pairs that pass although one of them is cut off from all others."""
         self.down: set[str] = set()
         """Hosts that are off: nothing there answers, not even with a refusal."""
         self.asleep: set[str] = set()
@@ -69,7 +72,9 @@ class Wires:
             return False
         if source == target:
             return True
-        return (source, target) not in self.cut and source not in self.silent and target not in self.silent
+        if self.silent and (source in self.silent or target in self.silent) and (source, target) not in self.kept:
+            return False
+        return (source, target) not in self.cut
 
     def weather_between(self, source: str, target: str) -> Weather:
         return self.between.get((source, target), self.weather) if self.between else self.weather
@@ -163,10 +168,13 @@ class _VirtualDatagrams:
 
 
 class VirtualNetwork:
-    """One process's access to the wires, as `ports.network.Network`; local sockets are not simulated."""
+    """One process's access to the wires, as `ports.network.Network`. Local sockets are not simulated, and nobody of
+    ours listens for streams by this port.
+    """
 
-    def __init__(self, wires: Wires, gate: Gate, clock: Clock) -> None:
-        self._wires, self._gate, self._clock = wires, gate, clock
+    def __init__(self, wires: Wires, gate: Gate, clock: Clock, transports: VirtualTransports | None = None) -> None:
+        """`transports`: for who dials."""
+        self._wires, self._gate, self._clock, self._transports = wires, gate, clock, transports
 
     async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
         at = bind if bind.port else Address(bind.host, self._wires.free_port())
@@ -175,11 +183,19 @@ class VirtualNetwork:
         self._gate.at_death(datagrams.close)
         return datagrams
 
-    async def dial(self, *_: Any, **__: Any) -> Any:
-        raise OSError("agents and guards speak in datagrams")
+    async def dial(
+        self,
+        to: Address,
+        tls: ssl.SSLContext | None = None,  # noqa: ARG002 - nobody listens in on the wires
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        assert self._transports is not None
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport = await self._transports.join(to, protocol)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
     async def listen(self, *_: Any, **__: Any) -> Any:
-        raise OSError("agents and guards speak in datagrams")
+        raise OSError("nobody listens here")
 
-    dial_unix = dial
+    dial_unix = listen
     listen_unix = listen

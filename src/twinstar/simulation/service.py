@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from itertools import count
 
@@ -22,19 +22,18 @@ from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.freezing import Gate
 from twinstar.simulation.front import Front
 from twinstar.simulation.member import Process
-from twinstar.simulation.memory_store import MemoryServer, MemoryStore
+from twinstar.simulation.memory_store import MemoryStore
 from twinstar.simulation.network import VirtualNetwork, Wires
 from twinstar.simulation.operations import Operation, lost_or_invented, taken_back, went_back
-from twinstar.simulation.sessions import SessionClient
+from twinstar.simulation.sessions import FIRST_NUMBER, SessionClient
 from twinstar.simulation.streams import VirtualTransports
 from twinstar.simulation.virtual_time import VirtualClock
+from twinstar.store.base import Store
 
 ROUTER_HOST = "10.0.1.1"
 _CLIENTS_HOST = "10.0.2.1"
 _PORTS = {Role.WRITE: 6432, Role.READ: 6433}
 _MAX_HOLD_MS = 5_000.0
-_FIRST_NUMBER = 1_000_000
-"""Those below are of clients that ask no router."""
 
 
 class RouterMachine:
@@ -47,16 +46,17 @@ class RouterMachine:
         agents: Mapping[str, Address],
         engines: Mapping[str, VirtualEngine],
         wires: Wires,
-        server: MemoryServer,
+        store_for: Callable[[Gate, str, MachineClock, MemoryStore | None], Store],
         clock: MachineClock,
         randomness: Randomness,
     ) -> None:
         self._cluster, self._secret, self._agents, self._wires = cluster, secret, agents, wires
         self._databases = {name: engine.address for name, engine in engines.items()}
-        self._server, self.clock, self._randomness = server, clock, randomness
+        self._store_for, self.clock, self._randomness = store_for, clock, randomness
         self.process: Process | None = None
         self.router: BuiltinRouter | None = None
-        self.store = self._new_store()
+        self.store: MemoryStore | None = None
+        """Of the embedded kind, for its faults."""
 
     def start(self) -> None:
         if self.process is None:
@@ -68,9 +68,6 @@ class RouterMachine:
         process, self.process, self.router = self.process, None, None
         if process is not None:
             await process.kill()
-
-    def _new_store(self) -> MemoryStore:
-        return MemoryStore(self._server, self._cluster, self.clock, self._randomness)
 
     async def _run(self, gate: Gate) -> None:
         """As `router/__main__.py` puts it together."""
@@ -90,7 +87,9 @@ class RouterMachine:
             router.follow,
         )
         network = VirtualNetwork(self._wires, gate, self.clock)
-        async with aclosing(self.store.watch(REGISTER)) as events:
+        store = self._store_for(gate, ROUTER_HOST, self.clock, self.store)
+        self.store = store if isinstance(store, MemoryStore) else None
+        async with aclosing(store.watch(REGISTER)) as events:
             await watcher.run(network, Address(ROUTER_HOST, 7000), events)
 
 
@@ -109,7 +108,7 @@ class Service:
         self._wires, self._clock = wires, clock
         self._fronts = [Front(engine, wires) for engine in engines.values()]
         self._chance = random.Random(f"clients {seed}")
-        self._numbers = count(_FIRST_NUMBER)
+        self._numbers = count(FIRST_NUMBER)
         self._tasks: list[asyncio.Task[None]] = []
         self.clients: list[SessionClient] = []
 

@@ -15,6 +15,8 @@ from twinstar.router.base import Role
 from twinstar.simulation.front import list_of, message
 from twinstar.simulation.operations import Operation, Told
 
+FIRST_NUMBER = 1_000_000
+"""Those below are of clients that ask no router, and take no turns."""
 _CONNECT_MS = 8_000.0
 _ANSWER_MS = 3_000.0
 _AGAIN_MS = (5.0, 100.0)
@@ -88,7 +90,7 @@ class SessionClient:
         self._name, self._endpoint, self._to = name, endpoint, to
         self._transports, self._clock, self._chance = transports, clock, chance
         self._numbers, self._history, self._pause_ms = numbers, history, pause_ms
-        self._key = 0
+        self._key = list_of(FIRST_NUMBER)
         """The list that is written now, as far as this client knows."""
         self.acknowledged = 0
         self.answered = 0
@@ -128,7 +130,7 @@ class SessionClient:
             self._note(began, self._key, number, None, told)
 
     async def _read(self, conversation: Conversation) -> None:
-        key, began = max(0, self._key - self._chance.choice((0, 0, 1))), self._clock.now_ms()
+        key, began = self._key - self._chance.choice((0, 0, 1)), self._clock.now_ms()
         if self._endpoint is Role.READ:
             key = self._newest()
         read: tuple[int, ...] | None = None
@@ -142,7 +144,7 @@ class SessionClient:
 
     def _newest(self) -> int:
         """The list that was written last, by whom ever."""
-        return next((each.key for each in reversed(self._history) if each.appended is not None), 0)
+        return next((each.key for each in reversed(self._history) if each.appended is not None), self._key)
 
     def _note(self, began_ms: float, key: int, appended: int | None, read: tuple[int, ...] | None, told: Told) -> None:
         operation = Operation(self._name, self._endpoint, key, appended, read, began_ms, self._clock.now_ms(), told)

@@ -62,6 +62,10 @@ class VirtualTransports:
         self._wires, self._gate, self._host = wires, gate, host
 
     async def connect(self, to: Address, protocol: asyncio.Protocol) -> None:
+        await self.join(to, protocol)
+
+    async def join(self, to: Address, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """As `connect`, for who needs the transport itself."""
         wires, pause_s = self._wires, _FIRST_SYN_S
         there, back = (self._host, to.host), (to.host, self._host)
         while True:
@@ -82,6 +86,7 @@ class VirtualTransports:
         else:
             far.arrive(_Sign.BEGUN)
         near.begin()
+        return near
 
     async def serve(self, bind: Address, make: Callable[[], asyncio.Protocol]) -> Ear:
         return Ear(self._wires, bind, make, self._gate)
