@@ -405,6 +405,25 @@ def test_oversleeping_does_not_lengthen_a_lease() -> None:
     assert guard.says(EngineWord.KILLING)
 
 
+def test_an_agent_that_has_not_seen_the_register_frees_nobody_from_a_lease() -> None:
+    """It was started anew where the store cannot be reached."""
+    guard = Guarded(durability="async", lease_ms=2_000.0)
+    until_ms = guard.now_ms + 777
+    guard.told(lease_until_ms=until_ms)
+    guard.pass_ms(5_000, told_every_ms=100, register_epoch=0)
+    assert guard.every(Sweep)[0][0] == until_ms
+
+
+def test_a_guard_that_knows_of_no_lease_gives_such_an_agent_one() -> None:
+    guard = Guarded(durability="async", lease_ms=2_000.0)
+    began_ms = guard.now_ms
+    guard.pass_ms(5_000, told_every_ms=100, register_epoch=0)
+    assert began_ms + 2_000 <= guard.every(Sweep)[0][0] <= began_ms + 2_200
+    free = Guarded(durability="quorum")
+    free.pass_ms(5_000, told_every_ms=100, register_epoch=0)
+    assert not free.every(Sweep)
+
+
 def test_a_lease_binds_leaders_alone() -> None:
     guard = Guarded(durability="async", lease_ms=2_000.0)
     guard.told(leading=False, lease_until_ms=guard.now_ms + 500)

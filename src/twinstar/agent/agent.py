@@ -164,8 +164,7 @@ class Agent:
         if plan.opened and self.body.opened != plan.opened and register is not None:
             self._opened(register)
         if register is not None:
-            probes = plan.probe | frozenset(m for m in self.settings.addresses if self.peers.missing(m))
-            self.peers.probe(probes)
+            self.peers.probe(plan.probe | {member for member, peer in view.peers.items() if peer.overdue})
             if plan.ask_about:
                 self.peers.ask(plan.ask_about, register.epoch, register.voters)
 

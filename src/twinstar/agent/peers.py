@@ -164,21 +164,18 @@ class Peers:
         verdicts = {m: k.history.verdict(now, fresh) for m, k in self._known.items()}
         views = {}
         for member, known in self._known.items():
-            signs = Signs(
-                probe_answered_ms=now - max(known.alive_at_ms, known.database_at_ms),
-                replication_moved_ms=now - self.replication_moved_ms(member),
-            )
             verdict = verdicts[member]
-            silent = suspects(member, verdicts, signs, self._timings)
+            silent = self._is_silent(member, known, verdicts, now)
             heartbeat = known.heartbeat
             answer = known.answer if now - known.answer_at_ms < _ANSWER_FRESH_MS else None
             relevant = answer if answer and (answer.about, answer.epoch) == (self._leader, self._epoch) else None
             alive = known.alive if known.alive_at_ms > self._epoch_at_ms else None
             gossip = self._gossip(known, verdict, now)
             views[member] = Peer(
-                silent=silent or (isinstance(verdict, NeverHeard) and no_sign_of_life(signs, self._timings)),
+                silent=silent,
                 heard=isinstance(verdict, Heard) or (isinstance(verdict, Missing | Silent) and not silent),
                 ever_heard=known.history.ever_heard,
+                overdue=not isinstance(verdict, Heard | NeverHeard),
                 engine=heartbeat.engine if heartbeat else EngineWord.UNKNOWN,
                 epoch=heartbeat.epoch if heartbeat else 0,
                 leading=heartbeat.leading if heartbeat else False,
@@ -195,6 +192,18 @@ class Peers:
             )
         return views
 
+    def _is_silent(self, member: str, known: _Known, verdicts: dict[str, Verdict], now: float) -> bool:
+        verdict = verdicts[member]
+        if not isinstance(verdict, Silent | NeverHeard):
+            return False
+        signs = Signs(
+            probe_answered_ms=now - max(known.alive_at_ms, known.database_at_ms),
+            replication_moved_ms=now - self.replication_moved_ms(member),
+        )
+        if isinstance(verdict, NeverHeard):
+            return no_sign_of_life(signs, self._timings)
+        return suspects(member, verdicts, signs, self._timings)
+
     def _not_leading_ms(self, known: _Known, now: float) -> float:
         """For how long its guard has been saying that it does not lead the epoch it was named for."""
         heartbeat = known.heartbeat
@@ -204,13 +213,6 @@ class Peers:
             return 0.0  # a guard that has just started, and knows nothing yet
         led_at = known.leading_at_ms if known.leading_epoch == self._epoch else -1e12
         return max(0.0, now - max(led_at, self._epoch_at_ms))
-
-    def missing(self, member: str) -> bool:
-        """A second heartbeat of this member is overdue."""
-        known, now = self._known.get(member), self._clock.now_ms()
-        if known is None:
-            return False
-        return not isinstance(known.history.verdict(now, self.health.fresh_since_ms(now)), Heard | NeverHeard)
 
     def next_change_ms(self) -> float:
         """When, on the boot clock, some peer's silence may begin to mean something; `inf` when all are long silent."""

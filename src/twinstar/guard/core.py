@@ -243,9 +243,18 @@ class GuardCore:
             self._adopt(told.run)
         self._stopping, self._paused = told.stopping, told.paused
         if self._word not in (EngineWord.KILLING, EngineWord.DEAD):  # what a run died as does not change any more
-            self._epoch, self._leading, self._lease_until_ms = told.epoch, told.leading, told.lease_until_ms
+            self._epoch, self._leading, self._lease_until_ms = told.epoch, told.leading, self._lease_told(told)
         if told.stopping or told.register_epoch > told.epoch:
             self._acted_ms = self._now_ms
+
+    def _lease_told(self, told: Told) -> float:
+        """An agent that has not seen the register since its start does not know of any lease: what it says of none
+        frees nobody from one.
+        """
+        if not told.leading or told.register_epoch:
+            return told.lease_until_ms
+        none_ms = self._now_ms + self._settings.lease_ms if self._settings.durability == "async" else 0.0
+        return self._lease_until_ms or none_ms
 
     def _learn(self, epoch: int) -> None:
         """Somebody speaks of `epoch`."""

@@ -52,6 +52,8 @@ class Peer:
     agent_age_ms: float = 1e12
     not_leading_ms: float = 0
     """For how long it has been named and heard without a running database that leads the register's epoch."""
+    overdue: bool = False
+    """Its second heartbeat is: it is probed."""
     hears_me: bool = False
     """It answered a probe sent after the register last changed, and said that it hears this member."""
     unheard: frozenset[str] = frozenset()

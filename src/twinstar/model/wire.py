@@ -290,18 +290,18 @@ def _envelope(raw: dict[str, Any]) -> Envelope:
 
 def _read(shape: str, value: Any) -> Any:
     """The value as the field's annotation wants it. Raises ValueError."""
+    wanted = _PLAIN.get(shape)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if wanted is not None and type(value) is wanted:
+        if isinstance(value, int | float) and not abs(value) < _LARGEST_NUMBER:  # NaN is not either
+            raise ValueError(f"no {shape} in range: {value!r}")
+        return value
     if shape == "EngineWord":
         return EngineWord(value)
-    if shape == "float" and type(value) is int:
-        value = float(value)
     if shape == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
-    wanted = _PLAIN.get(shape)
-    if wanted is None or type(value) is not wanted:
-        raise ValueError(f"no {shape}: {value!r}")
-    if isinstance(value, int | float) and not abs(value) < _LARGEST_NUMBER:  # NaN is not either
-        raise ValueError(f"no {shape} in range: {value!r}")
-    return value
+    raise ValueError(f"no {shape}: {value!r}")
 
 
 # Made once: a guard is asleep nearly always, and what it runs when it wakes is cold.

@@ -28,7 +28,9 @@ _BEGINS_WITH_LEADER = 0.9
 _ON_TARGET = 0.75
 """How much of a day that is aimed at something consists of that."""
 
-_ALL = (*MENU, *TRAPS, *LEASE_TRAPS, *PEACE)
+_STAGED = (*TRAPS, *LEASE_TRAPS, *PEACE)
+_SHARE_STAGED = 0.2
+"""How often it is one of these, which take seconds and begin with a whole cluster: most of a day is to be a mess."""
 
 
 class Disaster:
@@ -44,8 +46,8 @@ class Disaster:
     async def run(self) -> None:
         """Raises AssertionError when an invariant breaks, or the cluster does not serve in time after the end."""
         cluster, chance = self._cluster, self._chance
-        for choose in (cluster.any_primary, cluster.any_primary, None):
-            cluster.client(choose, pause_ms=_CLIENT_PAUSE_MS)
+        for _ in range(2):
+            cluster.client(cluster.any_primary, pause_ms=_CLIENT_PAUSE_MS)
         service = cluster.open_service(_SESSION_PAUSE_MS)
         await cluster.clock.sleep_ms(chance.uniform(0, 300))
         if chance.random() < _BEGINS_WITH_LEADER:
@@ -58,8 +60,10 @@ class Disaster:
         await self._heal_and_serve(service)
 
     def _menu(self) -> Sequence[Fault]:
-        aimed = [fault for fault in _ALL if fault.name in self._cluster.plan.aimed]
-        return aimed if aimed and self._chance.random() < _ON_TARGET else _ALL
+        aimed = [fault for fault in (*MENU, *_STAGED) if fault.name in self._cluster.plan.aimed]
+        if aimed and self._chance.random() < _ON_TARGET:
+            return aimed
+        return _STAGED if self._chance.random() < _SHARE_STAGED else MENU
 
     def _drawn(self, faults: Sequence[Fault]) -> Fault:
         leased = self._cluster.plan.durability is Durability.ASYNC

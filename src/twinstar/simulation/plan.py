@@ -65,7 +65,7 @@ def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
         lease_ms=chance.choice((1_000, 2_000, 5_000)),
         maximum_lag_bytes=chance.choice((640, 6_400, 1 << 20)),
         voter_removal_ms=chance.choice((1_500, 10_000)),
-        faults=chance.randint(4, 10),
+        faults=chance.randint(3, 8),
     )
     wished: dict[str, Any] = {"size": wishes.members, "durability": wishes.durability, "store": wishes.store}
     return replace(plan, **{name: value for name, value in wished.items() if value is not None})
