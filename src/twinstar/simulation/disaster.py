@@ -87,5 +87,5 @@ class Disaster:
         lost = cluster.witness.acknowledged.keys() - leader.engine.numbers() - cluster.witness.lost
         assert not lost, f"acknowledged and gone: {sorted(lost)[:5]}"
         if cluster.plan.durability is Durability.QUORUM:
-            breaches = service.breaches(leader.engine.numbers(), one_confirms=cluster.plan.size // 2 <= 1)
+            breaches = service.breaches(leader.engine, one_confirms=cluster.plan.size // 2 <= 1)
             assert not breaches, "; ".join(breaches[:5])

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import count
 
+from twinstar.histories.lists import Order, check_lists
+from twinstar.histories.operation import Kind, Operation
+from twinstar.histories.verdict import Refused
 from twinstar.model.address import Address
 from twinstar.model.wire import Inbox, Part, Sender
 from twinstar.ports.randomness import Randomness
@@ -24,7 +28,6 @@ from twinstar.simulation.front import Front
 from twinstar.simulation.member import Process
 from twinstar.simulation.memory_store import MemoryStore
 from twinstar.simulation.network import VirtualNetwork, Wires
-from twinstar.simulation.operations import Operation, lost_or_invented, taken_back, went_back
 from twinstar.simulation.sessions import FIRST_NUMBER, SessionClient
 from twinstar.simulation.streams import VirtualTransports
 from twinstar.simulation.virtual_time import VirtualClock
@@ -131,11 +134,36 @@ class Service:
         """Whether each client has had an answer to a read since it had so many."""
         return all(client.answered > before for client, before in zip(self.clients, answered, strict=True))
 
-    def breaches(self, there: frozenset[int], *, one_confirms: bool) -> list[str]:
-        """What clients were told in `quorum` and is not so, now that `there` is what a leader holds."""
-        lasting = frozenset(Role) if one_confirms else frozenset({Role.WRITE})
-        breaches = lost_or_invented(self.history, there) + went_back(self.history)
-        return breaches + taken_back(self.history, there, lasting)
+    def breaches(self, leader: VirtualEngine, *, one_confirms: bool) -> list[str]:
+        """What clients were told in `quorum` and is not so, now that `leader` leads and everybody has been served.
+
+        Through the `write` endpoint of one router every list is linearizable. Through `read` a standby shows what it
+        has replayed, which may be old; where one confirmation is required it is not taken back.
+        """
+        reads, lasting = (Order.REAL_TIME, self._of(Role.WRITE)), (Order.SESSION, self._of(Role.READ))
+        appends = [each for each in self.history if each.kind is Kind.APPEND]
+        appends += [client.under_way for client in self.clients if client.under_way is not None]
+        ends = [self._end_of(key, leader) for key in dict.fromkeys(each.key for each in appends)]
+        found = []
+        for order, shown in (reads, lasting) if one_confirms else (reads,):
+            verdict = check_lists([*appends, *shown, *ends], order)
+            if isinstance(verdict, Refused):
+                found += [str(anomaly) for anomaly in verdict.anomalies]
+        return found
+
+    def _of(self, role: Role) -> list[Operation]:
+        """The reads of an endpoint. Those of standbys need not even agree with one's own earlier ones."""
+        reads = [each for each in self.history if each.kind is Kind.READ and each.via == role]
+        if role is Role.WRITE:
+            return reads
+        return [replace(each, client=f"{each.client}, {number}") for number, each in enumerate(reads)]
+
+    def _end_of(self, key: Hashable, leader: VirtualEngine) -> Operation:
+        """What a reader finds who asks the leader itself, after all others."""
+        assert isinstance(key, int)
+        now_ms = self._clock.now_ms() + 1
+        there = next(front for front in self._fronts if front.engine is leader).visible(key)
+        return Operation("the end", Kind.READ, key, now_ms, now_ms, value=there)
 
     def check(self) -> None:
         """Raises what a client, a front or the router has ended with: they never should."""

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterator
 from struct import pack
 
+from twinstar.histories.operation import Kind, Operation, Outcome
 from twinstar.model.address import Address
 from twinstar.ports.clock import Clock
 from twinstar.ports.transports import Transports
 from twinstar.router.base import Role
 from twinstar.simulation.front import list_of, message
-from twinstar.simulation.operations import Operation, Told
 
 FIRST_NUMBER = 1_000_000
 """Those below are of clients that ask no router, and take no turns."""
@@ -92,6 +92,8 @@ class SessionClient:
         self._numbers, self._history, self._pause_ms = numbers, history, pause_ms
         self._key = list_of(FIRST_NUMBER)
         """The list that is written now, as far as this client knows."""
+        self.under_way: Operation | None = None
+        """An append that has not been answered yet."""
         self.acknowledged = 0
         self.answered = 0
 
@@ -120,14 +122,16 @@ class SessionClient:
     async def _append(self, conversation: Conversation) -> None:
         number, began = next(self._numbers), self._clock.now_ms()
         self._key = list_of(number)
-        told = Told.UNKNOWN
+        outcome = Outcome.UNKNOWN
+        self.under_way = Operation(self._name, Kind.APPEND, self._key, began, outcome=outcome, value=number)
         try:
             async with self._clock.timeout_ms(_ANSWER_MS):
                 answer = await conversation.ask(f"append {number}")
-            told = Told.OK if b"C" in answer else Told.FAILED
-            self.acknowledged += told is Told.OK
+            outcome = Outcome.ACKNOWLEDGED if b"C" in answer else Outcome.FAILED
+            self.acknowledged += outcome is Outcome.ACKNOWLEDGED
         finally:
-            self._note(began, self._key, number, None, told)
+            self.under_way = None
+            self._note(Kind.APPEND, self._key, began, outcome, number)
 
     async def _read(self, conversation: Conversation) -> None:
         key, began = self._key - self._chance.choice((0, 0, 1)), self._clock.now_ms()
@@ -140,12 +144,14 @@ class SessionClient:
             read = tuple(map(int, answer[b"D"][6:].split()))
             self.answered += 1
         finally:
-            self._note(began, key, None, read, Told.UNKNOWN if read is None else Told.OK)
+            self._note(Kind.READ, key, began, Outcome.UNKNOWN if read is None else Outcome.ACKNOWLEDGED, read)
 
     def _newest(self) -> int:
         """The list that was written last, by whom ever."""
-        return next((each.key for each in reversed(self._history) if each.appended is not None), self._key)
+        return next((list_of(each.value) for each in reversed(self._history) if isinstance(each.value, int)), self._key)
 
-    def _note(self, began_ms: float, key: int, appended: int | None, read: tuple[int, ...] | None, told: Told) -> None:
-        operation = Operation(self._name, self._endpoint, key, appended, read, began_ms, self._clock.now_ms(), told)
-        self._history.append(operation)
+    def _note(
+        self, kind: Kind, key: int, began_ms: float, outcome: Outcome, value: int | tuple[int, ...] | None
+    ) -> None:
+        ended_ms, via = self._clock.now_ms(), self._endpoint.value
+        self._history.append(Operation(self._name, kind, key, began_ms, ended_ms, outcome, value, via=via))
