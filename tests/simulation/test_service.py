@@ -11,7 +11,11 @@ from tests.simulation.play import leader_of, led_anew, play
 from twinstar.histories.operation import Outcome
 from twinstar.router.base import Role
 from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.freezing import Gate
+from twinstar.simulation.member import Member
 from twinstar.simulation.service import Service
+from twinstar.simulation.sessions import Conversation
+from twinstar.simulation.streams import VirtualTransports
 
 seeds = pytest.mark.parametrize("seed", range(3))
 PAUSE_MS = 15.0
@@ -176,5 +180,42 @@ def test_a_restarted_leader_shows_nothing_before_its_next_epoch(tmp_path: Path, 
             cluster.thaw(name)
         await led_anew(cluster, epoch)
         await served(cluster, service)
+
+    play(tmp_path, story, seed)
+
+
+async def let_in(cluster: Cluster, member: Member) -> bool:
+    """Whether the database begins a session with somebody who asks it itself."""
+    conversation = Conversation()
+    transports = VirtualTransports(cluster.wires, Gate(), "10.0.2.9")
+    try:
+        await transports.connect(member.engine.address, conversation)
+        await conversation.begin()
+    except ConnectionError:
+        return False
+    conversation.transport.close()
+    return True
+
+
+@seeds
+def test_a_restarted_leader_lets_nobody_in_before_its_epoch_is_open(tmp_path: Path, seed: int) -> None:
+    """It leads its next epoch already, and what it shows is confirmed by nobody yet; a router may not know better."""
+
+    async def story(cluster: Cluster) -> None:
+        cluster.open_service(PAUSE_MS)
+        leader, epoch = leader_of(cluster), cluster.register.epoch
+        assert await let_in(cluster, leader)
+        for name in cluster.names:
+            if name != leader.name:
+                cluster.freeze(name)
+        await cluster.clock.sleep_ms(1_000)
+        leader.engine.crash()
+        await cluster.until("promoted", lambda: cluster.register.epoch > epoch and leader.engine.primary_run)
+        assert not await let_in(cluster, leader)
+        for name in cluster.names:
+            cluster.thaw(name)
+        await cluster.until("open", cluster.leader)
+        await cluster.clock.sleep_ms(100)
+        assert await let_in(cluster, leader_of(cluster))
 
     play(tmp_path, story, seed)
