@@ -9,21 +9,15 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 
-from twinstar.model.errors import EnvironmentTrouble
 from twinstar.simulation import coverage
 from twinstar.simulation.plan import Wishes, draw
 from twinstar.simulation.run import Outcome, run_one
-
-_AHEAD = 3
-"""So many seeds are handed out for each process, so that none waits for its next one."""
+from twinstar.simulation.workers import on_all_processors
 
 
 @dataclass(slots=True)
@@ -55,23 +49,23 @@ def play_many(
     seeds: Iterable[int], wishes: Wishes, jobs: int, minutes: float | None = None
 ) -> Generator[Outcome, None, None]:
     """The outcomes, in the order in which the runs end. No run is begun after `minutes` of real time. When the caller
-    stops early, what has begun is played to its end and dropped. Raises EnvironmentTrouble. The processes are forks:
-    not to be called where there are threads.
+    stops early, what has begun is ended. Raises EnvironmentTrouble. Not to be called where there are threads.
     """
     ends = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     left = iter(seeds)
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), prepare_process)
-    running: dict[Future[Outcome], int] = {}
-    try:
-        while True:
-            if time.monotonic() < ends:
-                running |= {pool.submit(_play, s, wishes): s for s in islice(left, _AHEAD * jobs - len(running))}
-            if not running:
-                return
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                yield _outcome(done, running.pop(done), wishes)
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def following() -> int | None:
+        return next(left, None) if time.monotonic() < ends else None
+
+    def play(seed: int) -> Outcome:
+        return run_one(seed, draw(seed, wishes))
+
+    with closing(on_all_processors(play, following, jobs)) as played:
+        for seed, outcome in played:
+            if isinstance(outcome, str):  # a bug of the simulator itself is a failure of its seed, too
+                yield Outcome(seed, draw(seed, wishes), f"the simulator failed: {outcome}")
+            else:
+                yield outcome
 
 
 def prepare_process() -> None:
@@ -85,19 +79,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _play(seed: int, wishes: Wishes) -> Outcome:
-    return run_one(seed, draw(seed, wishes))
-
-
-def _outcome(done: Future[Outcome], seed: int, wishes: Wishes) -> Outcome:
-    """A bug of the simulator itself is a failure of its seed, too. Raises EnvironmentTrouble when a process was ended
-    from outside.
-    """
-    error = done.exception()
-    if error is None:
-        return done.result()
-    if isinstance(error, BrokenProcessPool):
-        raise EnvironmentTrouble("A process of the simulator was ended (for want of memory?): try fewer with --jobs.")
-    return Outcome(seed, draw(seed, wishes), f"the simulator failed: {''.join(traceback.format_exception(error))}")
