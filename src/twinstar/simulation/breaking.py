@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ class Breakable:
         member = self.members[name]
         member.engine.lose_disk()
         member.record, member.guard_boot = Record(), 0
-        (self.directory / f"{name}.json").unlink(missing_ok=True)
+        state = self.directory / f"{name}.json"
+        if state.exists():
+            member.earlier_boot = json.loads(state.read_bytes())["boot"]
+            state.unlink()
         self.witness.lost_disk(name)
 
     def kill_agent_between_steps(self, name: str, steps: int) -> None:
@@ -309,6 +313,8 @@ class Breakable:
             self.rejoin(name)
             self.rate(name, 1.0)
             self.thaw(name)
+            if member.engine.starting:  # people end that: nobody can tell it from a long recovery
+                member.engine.hung = False
             if member.store is not None:
                 faults = member.store.faults
                 faults.lose_answer = faults.lose_request = faults.late_request = faults.break_watch = 0.0

@@ -150,6 +150,8 @@ class Cluster(Breakable):
         if member.host in self.wires.down:
             self.wires.down.discard(member.host)
             member.clock = self._new_clock()
+            member.clock.step_wall(max(0, member.earlier_boot + 1 - member.clock.wall_ms()))
+            member.earlier_boot = 0
         return member
 
     def _new_clock(self) -> MachineClock:

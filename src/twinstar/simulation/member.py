@@ -44,6 +44,8 @@ class Member:
     record: Record = field(default_factory=Record)
     guard_boot: int = 0
     """With `record`: what a guard keeps on its disk."""
+    earlier_boot: int = 0
+    """Of the agent whose disk was lost: a machine that replaces it is set right before it joins (`docs/operations.md`)."""
 
     @property
     def processes(self) -> list[Process]:
