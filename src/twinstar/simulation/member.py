@@ -45,7 +45,7 @@ class Member:
     guard_boot: int = 0
     """With `record`: what a guard keeps on its disk."""
     earlier_boot: int = 0
-    """Of the agent whose disk was lost: a machine that replaces it is set right before it joins (`docs/operations.md`)."""
+    """Of the agent whose disk was lost: a machine that replaces it has a clock set right (`docs/operations.md`)."""
 
     @property
     def processes(self) -> list[Process]:
