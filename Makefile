@@ -32,7 +32,7 @@ demo: $(VENV)/.run
 # A worker for each processor; the tests of a file stay together, and share what it has set up.
 test: debian-packages static
 	$(BIN)/twinstar simulate --seeds $(SEEDS)
-	$(PYTEST) -n logical --dist loadfile $(ARGS)
+	$(PYTEST) -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: static
 	$(PYTEST) -q $(ARGS) $(PURE)

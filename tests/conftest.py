@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+_LONG = frozenset({"partitions", "cluster"})
+"""Folders with few tests of many seconds each."""
 _TAG = "TWINSTAR_TEST_RUN"
 """In the environment of every process that a test starts, unless the test gave it another one."""
 
@@ -21,6 +23,12 @@ settings.load_profile("twinstar")
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(_TAG, secrets.token_hex(8))
+
+
+@pytest.hookimpl(trylast=True)  # after the shuffling
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that of several workers none goes on long after the others."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
