@@ -33,6 +33,8 @@ class Commits:
         self._fleet, self._senders, self._when_able = fleet, senders, when_able
         self.names = self.names_of_main = self.names_of_checkpointer = BLOCKED
         """As set, as the main process has read them (and with it whoever begins later), as the checkpointer has."""
+        self.checkpointer_is_stopped = False
+        """It reads nothing, for as long as a story wants."""
         self._waiting: dict[int, _Waiting] = {}
         """By the place in the log, in that order."""
         self._released, self._released_by = 0, 0
@@ -51,7 +53,8 @@ class Commits:
         self.names_of_main = self.names
         for sender in self._senders:
             self._soon(0.1, 5, lambda each=sender: self._sender_reads(each))  # type: ignore[misc]
-        self._soon(0.1, 8, self._checkpointer_reads)
+        if not self.checkpointer_is_stopped:
+            self._soon(0.1, 8, self._checkpointer_reads)
 
     def _sender_reads(self, sender: Sender) -> None:
         sender.names = self.names
@@ -71,14 +74,13 @@ class Commits:
         return self._waiting[place].answer
 
     def flushed(self, place: int) -> None:
-        """Its log is on this disk: now it waits for others, or does not."""
-        waiting = self._waiting.get(place)
-        if waiting is not None:
-            waiting.flushed = True
+        """The log up to there is on this disk: now they wait for others, or do not. In the order of the log."""
+        for each in [each for each in self._waiting if each <= place]:
+            self._waiting[each].flushed = True
             if not self.names_of_checkpointer.required:
-                self._answer(place, self.names_of_checkpointer.epoch)
-            elif place <= self._released:
-                self._answer(place, self._released_by)
+                self._answer(each, self.names_of_checkpointer.epoch)
+            elif each <= self._released:
+                self._answer(each, self._released_by)
 
     def release(self, sender: Sender) -> None:
         """What a log sender does at each report: it goes by the names that it has read, if it is among them."""

@@ -42,7 +42,7 @@ class Replay:
 
     @property
     def upstream(self) -> Upstream | None:
-        """As replay has read the setting: between two records, so not while it is held up."""
-        if not self.held:
+        """As replay has read the setting: between two records, so not while it is held up at one."""
+        if not self.held or self.is_done:
             self._upstream = self._disk.upstream
         return self._upstream

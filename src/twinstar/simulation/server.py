@@ -13,6 +13,7 @@ As unkind as the real one where that one was looked at: `tests/engine/facts.py` 
 * a setting is in effect here and not yet there; a standby reads its upstream only where replay moves (`replay`).
 
 Left out, because the protocol does not look at it, or the engine has tests of its own for it: SQL and what it locks;
+commits that are shown in another order than the log's (readers of PostgreSQL may see that of concurrent ones);
 sizes (every record has one length); the removal of log, except when a story asks for it; cancelled waits (nothing is
 promised to who cancels one); archives; passwords, places for connections, and the settings of users. Replay goes on
 while its process is stopped: nobody can look. The database that a rewind starts to make its copy consistent is not seen
@@ -256,9 +257,9 @@ class VirtualServer:
 
     async def _launch(self, life: Life, primary: bool) -> None:
         disk = self.disk
-        while not life.over and max(disk.placeholders, default=0) > max({disk.timeline} | disk.histories):
-            # It looks for its own checkpoint on the highest timeline, of which nothing is known, and waits for ever.
-            await self.bell.heard(_LOOK_MS)
+        if max(disk.placeholders, default=0) > max({disk.timeline} | disk.histories):
+            # It looks for its own checkpoint on the highest timeline, of which nothing is known, until it is killed.
+            await life.main_ended.wait()
         if not await self._runs_on(life, 30, 80) or not await self._fsync(life):
             return
         self.replay = self._new_replay(
@@ -347,6 +348,10 @@ class VirtualServer:
         """The same, and nobody is told: connections stay as they are until somebody has heard nothing for long."""
         self.life.power_lost = True
         self.end_at_once()
+
+    def forget_log(self) -> None:
+        """Log was removed although a slot needed it: who is behind can only be copied anew."""
+        self.disk.oldest = self.disk.flushed
 
     def lose_disk(self) -> None:
         self.end_at_once()

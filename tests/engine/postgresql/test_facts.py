@@ -1,6 +1,7 @@
 """What the design believes about PostgreSQL, asked of real servers of every version found.
 
-Each test is one fact and is named after it; other places refer to it by the number in its docstring.
+Each test is one fact and is named after it; other places refer to it by the number in its docstring. Those that the
+simulator's model of PostgreSQL must share are in `tests/engine/facts.py`; here are the others.
 Durations are printed (`-rP`), never asserted: they belong to the machine.
 """
 
@@ -9,45 +10,36 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
+import pytest
 
-from .lab import SUPERUSER, Lab, Pending, Server, command, environment, system_user, until
+from tests.engine.facts import NOT_YET_MS, Facts
+
+from .facts_bench import COMMITTED, PostgresqlFacts, end_receiver, hold_up_replay
+from .lab import Lab, Pending, Server, command, until
 
 Record = Callable[[str, float], None]
-COMMITTED = "INSERT 0 1"
-NOT_YET_S = 0.25
+NOT_YET_S = NOT_YET_MS / 1000
 """How long a commit is watched that must not return. One that may return does so within a few milliseconds."""
 
 
-def hold_up_replay(primary: Server, standby: Server) -> psycopg.Connection[object]:
-    """A long query on the standby whose snapshot needs rows that the primary's next log records remove."""
-    primary.do("insert into t select generate_series(-1000, -1)")
-    until(lambda: standby.has(-1), "the standby has the rows")
-    session = standby.connect()
-    session.execute("begin isolation level repeatable read")
-    session.execute("select count(*) from t")
-    primary.do("delete from t where i < 0")
-    primary.do("vacuum t")
-    until(lambda: standby.startup_waits_for() == "RecoveryConflictSnapshot", "replay is held up")
-    return session
+@pytest.fixture
+def facts(lab: Lab) -> Iterator[PostgresqlFacts]:
+    prepared = PostgresqlFacts(lab)
+    yield prepared
+    prepared.close()
+
+
+class TestFacts(Facts):
+    """Those that the model shares."""
 
 
 def commit(server: Server, row: int, within_s: float = 5.0) -> str | None:
     """The answer to an insert, None when it does not come in time."""
     return server.begin(f"insert into t values ({row})").answer(within_s)
-
-
-def end_receiver(standby: Server) -> None:
-    """Ends it, unless the startup process has done so already because it has read the new settings."""
-    receiver = standby.child("walreceiver")
-    if receiver is not None:
-        os.kill(receiver, signal.SIGTERM)
-    until(lambda: standby.child("walreceiver") is None, "the receiver is gone")
 
 
 def park(standby: Server) -> None:
@@ -84,34 +76,6 @@ def placeholders(server: Server, *timelines: int) -> None:
 # -- sealing -----------------------------------------------------------------------------------------------------------
 
 
-def test_clearing_the_upstream_does_not_end_acknowledgements_while_a_query_holds_up_replay(lab: Lab) -> None:
-    """Fact 1, first half."""
-    a, b = lab.cluster("a", "b")
-    a.set(synchronous_standby_names="ANY 1 (b)")
-    hold_up_replay(a, b)
-    b.set(primary_conninfo="")
-    assert b.shown("primary_conninfo") == ""
-    time.sleep(NOT_YET_S)
-    assert b.child("walreceiver") is not None
-    assert [commit(a, row) for row in (1, 2, 3)] == [COMMITTED] * 3
-
-
-def test_ending_the_receiver_ends_acknowledgements_also_while_a_query_holds_up_replay(lab: Lab) -> None:
-    """Fact 1, second half: and it does not come back once the startup process has read the setting."""
-    a, b = lab.cluster("a", "b")
-    a.set(synchronous_standby_names="ANY 1 (b)")
-    session = hold_up_replay(a, b)
-    b.set(primary_conninfo="")
-    end_receiver(b)
-    waiting = a.begin("insert into t values (1)")
-    assert waiting.answer(NOT_YET_S) is None
-    session.close()
-    until(announcements(b), "replay has come to the end of the local log")
-    assert b.child("walreceiver") is None
-    assert waiting.answer(NOT_YET_S) is None
-    assert not b.has(1)
-
-
 def test_a_restore_command_announces_that_settings_are_read_and_local_log_is_replayed(lab: Lab) -> None:
     """New: the proof that sealing needs. A new session shows a setting that the startup process has not read yet; the
     startup process runs the new `restore_command` only after it has read it.
@@ -145,22 +109,6 @@ def test_sealing_is_measured(lab: Lab, record: Record) -> None:
         record("seal_ms", (time.perf_counter() - began) * 1000)
         b.set(primary_conninfo=a.conninfo("b"), restore_command="")
         told.unlink()
-
-
-def test_promotion_waits_for_sessions_that_hold_up_replay(lab: Lab) -> None:
-    """Fact 1: they must be ended before promoting."""
-    a, b = lab.cluster("a", "b")
-    hold_up_replay(a, b)
-    b.set(primary_conninfo="")
-    end_receiver(b)
-    b.ask("select pg_promote(false)")
-    time.sleep(NOT_YET_S)
-    assert b.ask("select pg_is_in_recovery()")
-    b.ask(
-        "select pg_terminate_backend(pid) from pg_stat_activity"
-        " where backend_type = 'client backend' and xact_start < now() - interval '50 ms'"
-    )
-    until(lambda: not b.ask("select pg_is_in_recovery()"), "promoted")
 
 
 def test_settings_of_the_command_line_cannot_be_changed_by_files(lab: Lab) -> None:
@@ -220,29 +168,8 @@ def test_the_received_end_can_lie_inside_a_record_that_is_never_replayed(lab: La
 # -- timelines ---------------------------------------------------------------------------------------------------------
 
 
-def test_two_promotions_from_one_parent_take_the_same_timeline(lab: Lab) -> None:
-    """Facts 4 and 27: and nothing tells the two apart; the one attaches to the other and keeps rows of its own."""
-    a, b, c = lab.cluster("a", "b", "c")
-    a.do("insert into t values (1)")
-    until(lambda: b.has(1) and c.has(1), "both have the row")
-    for standby in (b, c):
-        park(standby)
-    a.stop(signal.SIGKILL)
-    for standby, row in ((b, 100), (c, 200)):
-        standby.promote()
-        standby.do(f"insert into t values ({row})")
-    assert b.identify()[0] == c.identify()[0] == 2
-    b.stop()
-    c.do("insert into t select generate_series(1000, 3000)")
-    b.standby_of(c)
-    b.configure(restore_command="")
-    b.start()
-    assert b.has(100) and not c.has(100)
-    assert not b.has(200)
-
-
-def test_a_promotion_takes_the_number_after_the_placeholders(lab: Lab) -> None:
-    """Facts 4 and 26: followers, pg_rewind and the next promotion live with empty history files."""
+def test_an_old_leader_is_rewound_onto_a_timeline_after_placeholders(lab: Lab) -> None:
+    """Fact 26: pg_rewind lives with empty history files."""
     a, b, c = lab.cluster("a", "b", "c")
     a.do("insert into t values (1)")
     until(lambda: b.has(1) and c.has(1), "both have the row")
@@ -262,13 +189,6 @@ def test_a_promotion_takes_the_number_after_the_placeholders(lab: Lab) -> None:
     a.start()
     until(lambda: a.has(2), "the old leader follows after pg_rewind")
     assert not a.has(99)
-    placeholders(c, 8)
-    park(c)
-    c.promote()
-    assert c.identify()[0] == 9
-    c.do("insert into t values (3)")
-    a.set(primary_conninfo=c.conninfo("a"))
-    until(lambda: a.has(3), "a follows the next timeline")
 
 
 def rewind(target: Server, source: Server) -> str:
@@ -281,150 +201,7 @@ def rewind(target: Server, source: Server) -> str:
     return done.stderr
 
 
-def test_placeholders_above_the_own_timeline_make_a_start_hang_for_ever(lab: Lab) -> None:
-    """New: the highest history file is taken for the timeline to recover to; being empty it has no parents, so not
-    even the own checkpoint is looked for on the own timeline. No error, no exit. They must go before a start: while
-    it hangs it is too late.
-    """
-    a, b = lab.cluster("a", "b")
-    park(b)
-    placeholders(b, 2, 3, 4)
-    until(lambda: "new timeline 4 is not a child of database system timeline 1" in b.log, "b has seen them")
-    assert b.ask("select pg_is_in_recovery()")  # a running standby only complains
-    b.stop(signal.SIGKILL)
-    before = len(b.log)
-    b.configure(restore_command="")
-    b.start(ready=False)
-    until(lambda: b.log[before:].count("waiting for WAL to become available") >= 10, "b waits for its own checkpoint")
-    for timeline in (2, 3, 4):
-        (b.data / f"pg_wal/{timeline:08X}.history").unlink()
-    time.sleep(NOT_YET_S)
-    assert "consistent recovery state reached" not in b.log[before:]
-    b.stop(signal.SIGKILL)
-    b.configure(primary_conninfo=a.conninfo("b"))
-    b.start()
-    a.do("insert into t values (1)")
-    until(lambda: b.has(1), "b follows again")
-
-
-def test_placeholders_below_the_own_timeline_do_no_harm_at_a_start(lab: Lab) -> None:
-    """Fact 26: a leader keeps them, restarts as a standby and is promoted again."""
-    a, b = lab.cluster("a", "b")
-    a.stop(signal.SIGKILL)
-    placeholders(b, 2, 3, 4)
-    b.promote()
-    b.do("insert into t values (1)")
-    b.stop(signal.SIGKILL)
-    b.standby_of(b)
-    b.configure(primary_conninfo="")
-    b.start()
-    assert b.identify()[0] == 5
-    b.promote()
-    assert b.identify()[0] == 6
-    assert b.has(1)
-
-
-def test_a_follower_asks_for_every_history_file_between_its_timeline_and_the_leaders(lab: Lab) -> None:
-    """New: so a leader needs a file for every number below its own, also one that was cloned and never had them."""
-    a, b = lab.cluster("a", "b")
-    park(b)
-    a.stop(signal.SIGKILL)
-    placeholders(b, 2, 3)
-    b.promote()
-    for timeline in (2, 3):
-        (b.data / f"pg_wal/{timeline:08X}.history").unlink()
-    b.do("insert into t values (1)")
-    c = lab.server("c")
-    c.standby_of(b)
-    c.start()
-    until(lambda: 'could not open file "pg_wal/00000002.history"' in c.log, "c cannot follow")
-    assert not c.has(1)
-    placeholders(b, 2, 3)
-    until(lambda: c.has(1), "c follows")
-
-
 # -- who is counted ----------------------------------------------------------------------------------------------------
-
-
-def test_a_diverged_standby_that_attaches_is_counted(lab: Lab) -> None:
-    """Fact 23: the commit returns, and the standby does not have the row."""
-    a, b, c = lab.cluster("a", "b", "c")
-    park(b)
-    a.do("insert into t select generate_series(2, 2000)")
-    until(lambda: c.received() == a.written(), "c has more than b")
-    a.stop(signal.SIGKILL)
-    b.set(synchronous_standby_names="ANY 1 (c)")
-    b.promote()
-    c.set(primary_conninfo=b.conninfo("c"))
-    assert commit(b, -1, within_s=15) == COMMITTED
-    assert not c.has(-1)
-
-
-def test_an_old_leader_that_was_not_rewound_is_counted(lab: Lab) -> None:
-    """Fact 23 for the old leader itself."""
-    a, b = lab.cluster("a", "b")
-    park(b)
-    a.do("insert into t select generate_series(1000, 3000)")
-    a.stop(signal.SIGKILL)
-    b.set(synchronous_standby_names="ANY 1 (a)")
-    b.promote()
-    a.standby_of(b)
-    a.start()
-    assert commit(b, 1, within_s=15) == COMMITTED
-    assert not a.has(1)
-
-
-def test_a_standby_counts_only_under_the_name_it_attached_with(lab: Lab) -> None:
-    """Fact 24: tagged with the epoch, an attachment of an earlier epoch does not count."""
-    a, b = lab.cluster("a", "b")
-    a.set(synchronous_standby_names='ANY 1 ("b@3")')
-    waiting = a.begin("insert into t values (1)")
-    assert waiting.answer(NOT_YET_S) is None
-    b.set(primary_conninfo=a.conninfo("b@3"))
-    assert waiting.answer(10) == COMMITTED
-
-
-def test_a_connection_that_merely_calls_itself_by_the_name_is_counted(lab: Lab) -> None:
-    """Facts 5 and 34: so name, slot, role and pid are compared."""
-    a, b = lab.cluster("a", "b")
-    a.set(synchronous_standby_names="ANY 1 (b)")
-    b.stop(signal.SIGKILL)
-    waiting = a.begin("insert into t values (1)")
-    assert waiting.answer(NOT_YET_S) is None
-    received = a.root / "received"
-    command("mkdir", received)
-    impostor = Impostor(a, received)
-    try:
-        assert waiting.answer(10) == COMMITTED
-        assert a.rows("select application_name, usename from pg_stat_replication") == [("b", SUPERUSER)]
-    finally:
-        impostor.end()
-
-
-class Impostor:
-    """pg_receivewal under a standby's name."""
-
-    def __init__(self, primary: Server, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [primary.bin / "pg_receivewal", "--synchronous", "-D", folder, "-d", primary.conninfo("b")],
-            env=environment(), cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **system_user(),
-        )  # fmt: skip
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-def test_a_standby_left_alone_follows_its_old_upstream_onto_a_later_timeline(lab: Lab) -> None:
-    """Fact 28: it reconnects to whoever answers at the address."""
-    a, b = lab.cluster("a", "b")
-    a.stop(signal.SIGKILL)
-    a.write("standby.signal", "")
-    a.start()
-    a.promote()
-    a.do("insert into t values (5)")
-    until(lambda: b.has(5), "b follows")
-    assert a.identify()[0] == 2
 
 
 # -- when a setting is in effect ---------------------------------------------------------------------------------------
@@ -434,47 +211,6 @@ def checkpointer(server: Server) -> int:
     pid = server.child("checkpointer")
     assert pid is not None
     return pid
-
-
-def test_from_no_names_a_commit_waits_only_after_the_checkpointer_has_read_them(lab: Lab) -> None:
-    """Fact 25: although a new session shows the new value."""
-    a = lab.server("a").start()
-    os.kill(checkpointer(a), signal.SIGSTOP)
-    a.set(synchronous_standby_names="ANY 1 (b)")
-    assert a.shown("synchronous_standby_names") == "ANY 1 (b)"
-    assert commit(a, 1) == COMMITTED
-    os.kill(checkpointer(a), signal.SIGCONT)
-
-    def probe_waits() -> Pending | None:
-        probe = a.begin("insert into t values (2) on conflict do nothing")
-        return probe if probe.answer(0.1) is None else None
-
-    waiting = until(probe_waits, "a probe commit waits")
-    assert waiting is not None
-    assert a.ask(f"select wait_event from pg_stat_activity where pid = {waiting.pid}") == "SyncRep"
-
-
-def test_from_some_names_to_others_commits_wait_at_every_moment(lab: Lab) -> None:
-    """Fact 31."""
-    a = lab.server("a")
-    a.configure(synchronous_standby_names='ANY 1 ("nobody@0")')
-    a.start()
-    os.kill(checkpointer(a), signal.SIGSTOP)
-    a.set(synchronous_standby_names='ANY 1 ("b@2")')
-    waiting = a.begin("insert into t values (1)")
-    assert waiting.answer(NOT_YET_S) is None
-    os.kill(checkpointer(a), signal.SIGCONT)
-    assert waiting.answer(NOT_YET_S) is None
-
-
-def test_names_set_before_a_promotion_hold_its_first_commit(lab: Lab) -> None:
-    """Section 4 of the protocol: promotion never goes from no names to some."""
-    a, b = lab.cluster("a", "b", synchronous_standby_names='ANY 1 ("nobody@0")')
-    park(b)
-    a.stop(signal.SIGKILL)
-    b.set(synchronous_standby_names='ANY 1 ("c@2")')
-    b.promote()
-    assert commit(b, 1, NOT_YET_S) is None
 
 
 def test_a_log_sender_begun_after_the_reload_has_the_new_names(lab: Lab) -> None:
