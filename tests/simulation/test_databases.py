@@ -41,7 +41,7 @@ Trouble = Callable[[VirtualEngine], None]
 
 def mend(cluster: Cluster) -> None:
     for member in cluster.members.values():
-        member.engine.troubles.mend()
+        member.engine.mend()
 
 
 @seeds

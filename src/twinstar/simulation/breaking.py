@@ -69,13 +69,14 @@ class Breakable:
 
     async def lose_disk(self, name: str) -> None:
         """A node dies and comes back with nothing: neither data nor promise."""
-        await self.kill_node(name)
         member = self.members[name]
+        member.earlier_boot = member.guard_boot
+        await self.kill_node(name)
         member.engine.lose_disk()
         member.record, member.guard_boot = Record(), 0
         state = self.directory / f"{name}.json"
         if state.exists():
-            member.earlier_boot = json.loads(state.read_bytes())["boot"]
+            member.earlier_boot = max(member.earlier_boot, json.loads(state.read_bytes())["boot"])
             state.unlink()
         self.witness.lost_disk(name)
 
@@ -313,6 +314,7 @@ class Breakable:
             self.rejoin(name)
             self.rate(name, 1.0)
             self.thaw(name)
+            member.engine.mend()
             if member.engine.starting:  # people end that: nobody can tell it from a long recovery
                 member.engine.hung = False
             if member.store is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twinstar.model.register import Durability
 from twinstar.rules.active_passive import operator
+from twinstar.simulation.database_menu import DATABASES
 from twinstar.simulation.network import Weather
 from twinstar.simulation.scene import Fault, Scene
 
@@ -333,6 +334,7 @@ AMBUSHES = (
 
 MENU = (
     *AMBUSHES,
+    *DATABASES,
     Fault("ambush", _ambush, 5),
     Fault("kill guard", _kill_guard, 0.5, with_lease=False),
     Fault("power failure", _power_failure, 1.5),

@@ -349,6 +349,11 @@ class VirtualServer:
         self.life.power_lost = True
         self.end_at_once()
 
+    def mend(self) -> None:
+        """Nothing is wrong any more with its disk, and no session holds replay up."""
+        self.replay.release()
+        self.troubles.mend()
+
     def forget_log(self) -> None:
         """Log was removed although a slot needed it: who is behind can only be copied anew."""
         self.disk.oldest = self.disk.flushed
