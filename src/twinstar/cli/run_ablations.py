@@ -49,7 +49,7 @@ def replay_without(words: list[str], seed: int, order: Order, json_file: Path | 
     """Plays one seed without one safeguard, and tells its story. Raises UsageError."""
     ablation = chosen(words)[0]
     with applied(ablation):
-        replay(seed, order.of_durability(ablation.durability), json_file, verbose=verbose)
+        replay(seed, order, json_file, verbose=verbose, plan=ablation.plan(seed))
 
 
 def _state(found: dict[str, Finding]) -> str:

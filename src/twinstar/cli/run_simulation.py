@@ -23,7 +23,7 @@ from twinstar.model.errors import UsageError
 from twinstar.model.register import Durability
 from twinstar.simulation.campaign import Tally, play_many
 from twinstar.simulation.coverage import SOMETIMES
-from twinstar.simulation.plan import StoreKind, Wishes, draw
+from twinstar.simulation.plan import Plan, StoreKind, Wishes, draw
 from twinstar.simulation.run import Outcome, run_one
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -52,10 +52,6 @@ class Order:
         given = {"members": wishes.members, "durability": wishes.durability, "store": wishes.store}
         return cls(wishes, "".join(f" --{name} {value}" for name, value in given.items() if value is not None))
 
-    def of_durability(self, durability: Durability) -> Order:
-        """The same for clusters of this durability alone."""
-        return Order.of(self.wishes.members, durability.value, self.wishes.store.value if self.wishes.store else _ALL)
-
     def again(self, seed: int) -> str:
         """The command that shows a seed again."""
         return f"twinstar simulate --seed {seed}{self.options}"
@@ -72,11 +68,11 @@ def _word(kind: type[Word], what: str, given: str) -> Word | None:
 # -- one seed ----------------------------------------------------------------------------------------------------------
 
 
-def replay(seed: int, order: Order, json_file: Path | None, *, verbose: bool) -> None:
+def replay(seed: int, order: Order, json_file: Path | None, *, verbose: bool, plan: Plan | None = None) -> None:
     """Plays one seed and tells its story, with what the agents log if `verbose`. Exit status 1 when something was
     broken.
     """
-    outcome = run_one(seed, draw(seed, order.wishes), closely=verbose)
+    outcome = run_one(seed, plan or draw(seed, order.wishes), closely=verbose)
     if write_json(json_file, _document(outcome, order)):
         print_line(_plan(outcome))
         for line in outcome.log:

@@ -81,6 +81,8 @@ class Front:
         if what == "append":
             return await self._append(int(number))
         await engine.fleet.takes(0.1, 0.5)
+        if engine.stopping:
+            raise EngineError("A fast stop ends every session at once; commits that waited show from then on.")
         found = " ".join(map(str, self.visible(int(number))))
         row = pack(">HI", 1, len(found)) + found.encode()
         return message(b"D", row) + message(b"C", b"SELECT 1\0") + READY

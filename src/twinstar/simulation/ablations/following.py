@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twinstar.model.effects import Follow
 from twinstar.model.errors import EngineError
+from twinstar.model.register import Register
+from twinstar.model.view import View
 from twinstar.simulation.ablations.counting import TAG
 from twinstar.simulation.ablations.swap import (
     Ablation,
@@ -40,9 +43,15 @@ def _unpromised(original: Any, differs: Differs, body: Any, epoch: int) -> None:
         differs()
 
 
+def _content_without(original: Any, _differs: Differs, view: View, register: Register) -> Any:
+    return original(replace(view, promise=max(view.promise, register.epoch)), register)
+
+
 _BOUND = Swap(f"{_RULES}.local:bound", altered(lambda _own, view: view.promise))
 _UNBOUND = Swap(f"{_RULES}.local:bound", always(0))
 _PROMISE = Swap(f"{_BODY}._promise", instead(_unpromised))
+_CONTENT = Swap(f"{_RULES}.following:_standby", instead(_content_without))
+"""Otherwise a copy that has not promised attaches over and over again."""
 
 FOLLOWING = (
     Ablation(
@@ -63,7 +72,7 @@ FOLLOWING = (
         "promise on following",
         _FOLLOWING,
         "a copy attaches for an epoch without having promised it",
-        (_PROMISE,),
+        (_PROMISE, _CONTENT),
         ("a sleeper", "a voter's disk"),
     ),
     Ablation(
@@ -77,14 +86,14 @@ FOLLOWING = (
         "tag and promise on following",
         _FOLLOWING,
         "confirmations count for any epoch, and a copy attaches without a promise",
-        (*TAG, _PROMISE),
+        (*TAG, _PROMISE, _CONTENT),
         ("a sleeper",),
     ),
     Ablation(
         "follow only what one is not bound above",
         _FOLLOWING,
         "a copy follows a leader of any epoch, whatever it has promised",
-        (_UNBOUND, _PROMISE),
+        (_UNBOUND, _PROMISE, _CONTENT),
         ("one election after another", "a sleeper"),
     ),
     Ablation(
@@ -98,7 +107,7 @@ FOLLOWING = (
         "the register first after a lost disk",
         _FOLLOWING,
         "a copy is made anew without reading the register again and without a promise",
-        (Swap("twinstar.agent.ledger:Ledger.confirm", skipped_async()), _PROMISE),
+        (Swap("twinstar.agent.ledger:Ledger.confirm", skipped_async()), _PROMISE, _CONTENT),
         ("a voter's disk",),
     ),
     Ablation(

@@ -48,7 +48,8 @@ class Finding:
         number = re.match(r"(I\d|N|F):", self.breach)
         if number:
             return number[1]
-        return "I5" if self.breach.startswith("not ") else "lost" if "gone" in self.breach else "ended"
+        words = {"not ": "I5", "gone": "lost", "missing or moved": "reads"}
+        return next((name for word, name in words.items() if word in self.sentence), "ended")
 
     @property
     def sentence(self) -> str:
