@@ -82,7 +82,10 @@ def demo(
 
 def simulate(
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many; else 1000, or as many as --minutes allow.")
+        int | None,
+        typer.Option(
+            min=1, help="How many; else 1000, or as many as --minutes allow; with --ablations at most, else 200."
+        ),
     ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="They are counted from this one.")] = 1,
     seed: Annotated[int | None, typer.Option(min=0, help="Play this one alone, and tell its story.")] = None,
@@ -114,7 +117,7 @@ def simulate(
         from twinstar.cli.run_ablations import ablate, replay_without
 
         if seed is None:
-            ablate(without or [], first_seed, seeds or 1000, jobs, json_file)
+            ablate(without or [], first_seed, seeds or 200, jobs, json_file)
         else:
             replay_without(without or [], seed, order, json_file, verbose=verbose)
     elif seed is not None:

@@ -22,7 +22,9 @@ _SAY_EVERY_S = 10.0
 
 
 def ablate(words: list[str], first: int, most: int, jobs: int | None, json_file: Path | None) -> None:
-    """Prints the table. Exit status 1 when a removal was not noticed, 130 after Ctrl-C. Raises UsageError."""
+    """Prints the table. Exit status 1 when a removal that nothing covers for was not noticed, 130 after Ctrl-C. Raises
+    UsageError.
+    """
     stop_on_sigterm()
     ablations, began, stopped = chosen(words), time.monotonic(), False
     found = {each.name: Finding(each.name) for each in ablations}
@@ -41,7 +43,7 @@ def ablate(words: list[str], first: int, most: int, jobs: int | None, json_file:
         _show(ablations, found, time.monotonic() - began)
     if stopped:
         raise typer.Exit(130)
-    if not all(finding.noticed for finding in found.values()):
+    if not all(found[each.name].noticed or each.covered for each in ablations):
         raise typer.Exit(1)
 
 
@@ -62,7 +64,8 @@ def _show(ablations: list[Ablation], found: dict[str, Finding], real_s: float) -
     for each in ablations:
         finding = found[each.name]
         seeds = str(finding.seeds) if finding.noticed else f"not in {finding.seeds}"
-        table.add_row(each.name, seeds, finding.invariant or "no", finding.sentence or each.removed)
+        what = finding.sentence or (f"covered: {each.covered}" if each.covered else each.removed)
+        table.add_row(each.name, seeds, finding.invariant or "no", what)
     out = console()
     out.print(table, highlight=False, markup=False)
     out.print(f"{_state(found)} in {real_s / 60:.1f} minutes", highlight=False)
@@ -74,6 +77,7 @@ def _document(ablations: list[Ablation], found: dict[str, Finding], real_s: floa
             **asdict(found[each.name]),
             "section": each.section,
             "removed": each.removed,
+            "covered": each.covered,
             "durability": each.durability,
             "noticed": found[each.name].noticed,
             "invariant": found[each.name].invariant,

@@ -26,8 +26,8 @@ async def _set(scene: Scene) -> Stage | None:
 
 
 async def _cut_off(scene: Scene, _: str) -> None:
-    """A leader whose store answers slowly is cut off from everybody; its clock is slow, its guard late, its agent may
-    hang.
+    """A leader is cut off from everybody; its clock is slow, its guard late; its store may have answered slowly, its
+    agent may hang.
     """
     stage = await _set(scene)
     if stage is None:
@@ -38,7 +38,9 @@ async def _cut_off(scene: Scene, _: str) -> None:
     store, guard = stage.member(leader).store, stage.member(leader).guard_process
     if store is None or guard is None:
         return
-    usual, store.faults.latency_ms = store.faults.latency_ms, (0.2, 450.0)
+    usual = store.faults.latency_ms
+    if stage.chances(0.5):
+        store.faults.latency_ms = (0.2, 450.0)
     await stage.pause(lease_ms, 2 * lease_ms)
     if stage.chances(0.6):
         stage.stop_agent(leader)
@@ -67,14 +69,14 @@ async def _by_hand(scene: Scene, _: str) -> None:
 
 
 async def _not_gone(scene: Scene, _: str) -> None:
-    """A main process dies whose others live on for a moment, and no agent is there."""
+    """A main process dies whose others live on and answer their clients, and no agent is there."""
     stage = await _set(scene)
     if stage is None:
         return
     leader = stage.register.leader
     stage.stop_agent(leader)
     await stage.pause(0, 200)
-    stage.member(leader).engine.crash()
+    stage.member(leader).engine.crash(others_for_ms=scene.chance.uniform(0, 600))
     await stage.pause(500, 2 * stage.cluster.plan.lease_ms)
 
 

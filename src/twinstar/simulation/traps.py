@@ -99,6 +99,31 @@ async def _trouble(stage: Stage, leader: str) -> None:
             store.faults.lose_answer = 1.0
 
 
+async def _arrives_and_hangs(scene: Scene, _: str) -> None:
+    """A leader that was alone takes a copy back which hangs at once, and is then lost; the copy goes on."""
+    stage = Stage(scene)
+    if stage.cluster.plan.policy != "degrade" or not await stage.calm():
+        return
+    leader, voters = stage.register.leader, stage.register.voters
+    stage.cut(leader, voters)
+    alone = lambda: stage.register.required == 0 and stage.member(leader).engine.names.required == 0  # noqa: E731
+    if not voters or not await stage.seen(alone, stage.cluster.plan.voter_removal_ms + 4_000):
+        return
+    await stage.pause(0, 1_000)
+    back, engine = stage.one_of(voters), stage.member(leader).engine
+    stage.mend(leader, [back])
+    if stage.chances(0.5):
+        await stage.seen(lambda: any(s.member == back and s.streaming for s in engine.senders), 6_000, look_ms=0.2)
+    else:
+        await stage.seen(lambda: back in stage.register.copies, 8_000, look_ms=0.2)
+    stage.member(back).engine.hung = True
+    await stage.pause(0, 400)
+    await stage.kill([leader])
+    stage.member(back).engine.hung = False
+    stage.member(back).engine.tell()
+    await stage.pause(1_500, 4_000)
+
+
 async def _late_change(scene: Scene, _: str) -> None:
     """A change of voters is given up and made seconds later. In between others than before confirm; then the leader is
     lost with them.
@@ -226,10 +251,11 @@ async def _sleeper(scene: Scene, _: str) -> None:
     scene.ask(lambda view: operator.switchover(view, old, 5_000), stage.register.leader)
     if not await stage.seen(lambda: (now := stage.cluster.leader()) and now.name == old, 6_000):
         return
-    confirming = stage.some_of(stage.register.voters - {sleeper})
-    stage.cut(old, stage.register.voters - {sleeper} - confirming)
-    await stage.pause(20, 400)
-    await stage.kill({old} | confirming if len(confirming) < len(stage.register.copies) // 2 else {old})
+    awake = sorted(stage.register.voters - {sleeper})
+    confirming = set(scene.chance.sample(awake, min(len(awake), max(0, stage.register.required - 1))))
+    stage.cut(old, set(awake) - confirming)
+    await stage.pause(20, 300)
+    await stage.kill({old} | confirming)
     stage.cluster.wires.cut.clear()
     stage.cluster.thaw(sleeper)
     await stage.pause(1_000, 4_000)
@@ -320,6 +346,7 @@ async def _dies_promoting(scene: Scene, _: str) -> None:
 TRAPS = (
     Fault("a copy behind", _behind, 2),
     Fault("other confirmers", _other_confirmers, 4, with_lease=False),
+    Fault("arrives and hangs", _arrives_and_hangs, 2, with_lease=False),
     Fault("a late change", _late_change, 2, with_lease=False),
     Fault("elected while it writes", _while_it_writes, 2, with_lease=False),
     Fault("the leader first", _leader_first, 2, with_lease=False),

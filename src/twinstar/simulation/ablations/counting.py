@@ -94,6 +94,7 @@ COUNTING = (
         "who must confirm is changed in the engine first, whether it grows or shrinks",
         (Swap(f"{_DURABILITY}:next_step", altered(_engine_first)),),
         ("other confirmers",),
+        voters_change=True,
     ),
     Ablation(
         "order of voter changes: the register first",
@@ -101,6 +102,7 @@ COUNTING = (
         "who must confirm is changed in the register first, whether it grows or shrinks",
         (Swap(f"{_DURABILITY}:next_step", altered(_register_first)),),
         ("other confirmers",),
+        voters_change=True,
     ),
     Ablation(
         "wait for p",
@@ -112,14 +114,16 @@ COUNTING = (
                 altered(lambda _own, view, _register: frozenset(view.settings.members)),
             ),
         ),
-        ("other confirmers",),
+        ("arrives and hangs",),
+        voters_change=True,
     ),
     Ablation(
         "engine in effect",
         _CONFIRM,
         "a change of who must confirm counts before all processes of the database have read it",
         (Swap(f"{_DATABASE}.open_names", instead(_not_in_effect)),),
-        ("other confirmers",),
+        ("arrives and hangs",),
+        voters_change=True,
     ),
     Ablation(
         "names before the first commit",
@@ -134,6 +138,7 @@ COUNTING = (
         "a change without an answer is taken for dead when the old value is read again",
         (Swap("twinstar.agent.ledger:Ledger._settle", instead(_old_value_read)),),
         ("a late change",),
+        voters_change=True,
     ),
     Ablation(
         "nothing changes while in doubt",
@@ -141,6 +146,7 @@ COUNTING = (
         "voters are changed in the engine while a change of the register is under way",
         (Swap(VIEW, altered(lambda own, *_: replace(own, changing=False))),),
         ("other confirmers", "a late change"),
+        voters_change=True,
     ),
     Ablation(
         "settle what an earlier run left",
@@ -148,6 +154,7 @@ COUNTING = (
         "an agent that was restarted changes voters without having settled what was in flight",
         (Swap(VIEW, altered(lambda own, *_: replace(own, settled=True))),),
         ("a late change", "other confirmers"),
+        voters_change=True,
     ),
     Ablation(
         "tag",
@@ -155,6 +162,7 @@ COUNTING = (
         "confirmations count whatever epoch they were given for",
         TAG,
         ("a sleeper",),
+        members=5,
     ),
     Ablation(
         "opening gate",

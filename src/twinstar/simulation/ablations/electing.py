@@ -195,6 +195,7 @@ ELECTING = (
         "a promotion that was planned is carried out whatever the register says by then",
         (Swap(f"{_BODY}._promote", instead(_promoted_unasked)),),
         ("one election after another", "dies promoting"),
+        covered="who is promoted late leads an epoch for which nobody confirms any more",
     ),
     Ablation(
         "timeline is the epoch",

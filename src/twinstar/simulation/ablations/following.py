@@ -67,6 +67,7 @@ FOLLOWING = (
         "a copy is bound by its promise alone, not by the epoch of its log's last record",
         (_BOUND,),
         ("a sleeper", "one election after another"),
+        members=5,
     ),
     Ablation(
         "promise on following",
@@ -74,6 +75,7 @@ FOLLOWING = (
         "a copy attaches for an epoch without having promised it",
         (_PROMISE, _CONTENT),
         ("a sleeper", "a voter's disk"),
+        members=5,
     ),
     Ablation(
         "tag and the log's last epoch",
@@ -81,6 +83,7 @@ FOLLOWING = (
         "confirmations count for any epoch, and a copy is bound by its promise alone",
         (*TAG, _BOUND),
         ("a sleeper",),
+        members=5,
     ),
     Ablation(
         "tag and promise on following",
@@ -88,6 +91,7 @@ FOLLOWING = (
         "confirmations count for any epoch, and a copy attaches without a promise",
         (*TAG, _PROMISE, _CONTENT),
         ("a sleeper",),
+        members=5,
     ),
     Ablation(
         "follow only what one is not bound above",
@@ -95,6 +99,7 @@ FOLLOWING = (
         "a copy follows a leader of any epoch, whatever it has promised",
         (_UNBOUND, _PROMISE, _CONTENT),
         ("one election after another", "a sleeper"),
+        members=5,
     ),
     Ablation(
         "careful rewind",
@@ -109,6 +114,7 @@ FOLLOWING = (
         "a copy is made anew without reading the register again and without a promise",
         (Swap("twinstar.agent.ledger:Ledger.confirm", skipped_async()), _PROMISE, _CONTENT),
         ("a voter's disk",),
+        covered="an agent acts on nothing before it has read the register linearizably after its start",
     ),
     Ablation(
         "impostors are ended",

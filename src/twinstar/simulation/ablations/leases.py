@@ -91,6 +91,7 @@ LEASES = (
         (Swap(f"{_RULES}.lease:holding", altered(_goes_on)),),
         ("cut off with a lease",),
         durability=_ASYNC,
+        covered="the guard ends it at the lease's end; without both it is noticed",
     ),
     Ablation(
         "the agent and the guard end it",

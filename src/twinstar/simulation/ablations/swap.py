@@ -45,11 +45,18 @@ class Ablation:
     aimed: tuple[str, ...] = ()
     """Names of the traps that go for it; the days on which it is looked for consist of them for the most part."""
     durability: Durability = Durability.QUORUM
-    """In which clusters the safeguard has something to do."""
+    members: int = 3
+    voters_change: bool = False
+    """The clusters in which the safeguard has something to do; `voters_change`: those that drop and degrade quickly."""
+    covered: str = ""
+    """What covers for it, where nothing can be noticed as long as that is there."""
 
     def plan(self, seed: int) -> Plan:
         """A cluster of the seed's, and a day that is aimed at this safeguard."""
-        return replace(draw(seed, Wishes(durability=self.durability)), aimed=frozenset(self.aimed))
+        plan = draw(seed, Wishes(members=self.members, durability=self.durability))
+        if self.voters_change:
+            plan = replace(plan, policy="degrade" if seed % 2 else "block", voter_removal_ms=1_500)
+        return replace(plan, aimed=frozenset(self.aimed))
 
 
 @dataclass(slots=True)
