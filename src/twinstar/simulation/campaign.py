@@ -4,10 +4,6 @@ makes no difference.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -66,16 +62,3 @@ def play_many(
                 yield Outcome(seed, draw(seed, wishes), f"the simulator failed: {outcome}")
             else:
                 yield outcome
-
-
-def prepare_process() -> None:
-    """Of a new process: Ctrl-C is for its parent to heed, and it ends when that is no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -6,18 +6,17 @@ one after another until one is noticed; so a line is decided by its first seed a
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 
 from twinstar.model.errors import UsageError
 from twinstar.simulation.ablations.catalogue import CATALOGUE
 from twinstar.simulation.ablations.swap import Ablation, applied
-from twinstar.simulation.campaign import prepare_process
 from twinstar.simulation.run import run_one
+from twinstar.simulation.workers import on_all_processors
 
 _PORTION = 8
 """Seeds that a process plays before it reports."""
@@ -69,25 +68,23 @@ def chosen(words: Sequence[str]) -> list[Ablation]:
 
 def search(ablations: Sequence[Ablation], first: int, most: int, jobs: int) -> Generator[Finding, None, None]:
     """What is found, again and again for each ablation until it is noticed or `most` seeds were played. When the
-    caller stops early, what has begun is played to its end and dropped.
+    caller stops early, what has begun is ended. Raises EnvironmentTrouble. Not to be called where there are threads.
     """
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), prepare_process)
     waiting = deque(Finding(each.name) for each in ablations)
-    running: set[Future[Finding]] = set()
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                each = waiting.popleft()
-                left = _most(each, most) - each.seeds
-                running.add(pool.submit(_portion, each, first, min(_PORTION, left)))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                finding = future.result()
-                if not finding.noticed and finding.seeds < _most(finding, most):
-                    waiting.append(finding)
-                yield finding
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def further(finding: Finding) -> Finding:
+        return _portion(finding, first, min(_PORTION, _most(finding, most) - finding.seeds))
+
+    def following() -> Finding | None:
+        return waiting.popleft() if waiting else None
+
+    with closing(on_all_processors(further, following, jobs)) as played:
+        for before, finding in played:
+            if isinstance(finding, str):
+                raise RuntimeError(f"The simulator failed without the safeguard {before.name!r}: {finding}")
+            if not finding.noticed and finding.seeds < _most(finding, most):
+                waiting.append(finding)
+            yield finding
 
 
 def named(name: str) -> Ablation:
