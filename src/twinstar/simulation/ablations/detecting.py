@@ -101,6 +101,8 @@ DETECTING = (
         "elections are begun again at once, however many brought no service",
         (Swap("twinstar.agent.back_off:BackOff.changed", instead(_no_patience)),),
         ("all apart",),
+        members=2,
+        voters_change=True,
     ),
     Ablation(
         "paused",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twinstar.model.effects import ChangeRegister, Plan, PromoteFor, Reason
+from twinstar.model.effects import ChangeRegister, Plan, PromoteFor, Reason, SealFor
 from twinstar.model.position import Position
 from twinstar.model.register import Phase, Register
 from twinstar.model.view import View
@@ -125,8 +125,10 @@ async def _promotes_again(original: Any, differs: Differs, engine: Any, epoch: i
 def _succeeds_at_once(own: Plan | None, view: View, register: Register) -> Plan | None:
     """The successor takes over as soon as the leader has stopped, whatever it holds."""
     ended = view.next_seals.get(register.leader)
-    if own is None or ended is None or own.change is not None or view.sealed is None:
+    if own is None or ended is None or own.change is not None:
         return own
+    if view.sealed is None or view.sealed.epoch != register.epoch + 1:
+        return replace(own, engine=SealFor(register.epoch + 1, publish=False))
     named = register.but(
         epoch=register.epoch + 1, phase=Phase.LEADING, leader=view.me, fork=view.sealed.position, switchover=None,
         reason=Reason.SWITCHOVER.value,
