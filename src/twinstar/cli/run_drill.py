@@ -186,10 +186,10 @@ def _verdict(result: Drill) -> str:
 
 
 def _measure_idle(cluster: LocalCluster, seconds: float, say: Callable[[str], None]) -> list[idle.Cost]:
-    """Of a standby's node and of the leader's."""
+    """Of each node's agent and guard."""
     view = wait_until_serving(cluster, 60.0, say)
     runs = {}
-    for member in (view.member(view.leader), *view.standbys[:1]):
+    for member in (view.member(view.leader), *view.standbys):
         for part, pid in (("agent", member.agent_pid), ("guard", member.guard_pid)):
             run = procfs.run_id(pid) if pid else None
             if run is None:
