@@ -15,8 +15,8 @@ from twinstar.ports.free_ports import find_free_ports
 from twinstar.ports.randomness import SystemRandomness
 from twinstar.ports.transports import SystemTransports, Transports
 from twinstar.simulation.freezing import Gate
-from twinstar.simulation.network import Wires
 from twinstar.simulation.streams import VirtualTransports
+from twinstar.simulation.wires import Wires
 
 PATIENCE_S = 20.0
 

@@ -10,9 +10,9 @@ import pytest
 from tests.ports.test_transports import End
 from twinstar.model.address import Address
 from twinstar.simulation.freezing import Gate
-from twinstar.simulation.network import Weather, Wires
 from twinstar.simulation.streams import VirtualTransports
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualLoop, run_virtually
+from twinstar.simulation.wires import Weather, Wires
 
 AT = Address("b", 1)
 

@@ -14,8 +14,9 @@ from twinstar.simulation.etcd import Etcd
 from twinstar.simulation.etcd_gateway import Gateways
 from twinstar.simulation.freezing import Gate
 from twinstar.simulation.memory_store import MemoryServer
-from twinstar.simulation.network import VirtualNetwork, Wires
+from twinstar.simulation.network import VirtualNetwork
 from twinstar.simulation.streams import VirtualTransports
+from twinstar.simulation.wires import Wires
 from twinstar.store.base import Applied, Conflict, Lost, Synced, Unknown
 from twinstar.store.etcd.client import EtcdStore
 from twinstar.store.etcd.endpoints import Patience

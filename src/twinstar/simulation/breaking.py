@@ -14,9 +14,9 @@ from twinstar.simulation.etcd_gateway import EtcdStorage
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.member import Member
 from twinstar.simulation.memory_store import MemoryServer
-from twinstar.simulation.network import Weather, Wires
 from twinstar.simulation.service import ROUTER_HOST, Service
 from twinstar.simulation.virtual_time import VirtualClock
+from twinstar.simulation.wires import Weather, Wires
 from twinstar.simulation.witness import Witness
 
 

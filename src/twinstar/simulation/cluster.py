@@ -29,10 +29,11 @@ from twinstar.simulation.freezing import Gate, outside
 from twinstar.simulation.guard import VirtualGuard
 from twinstar.simulation.member import Member, Process
 from twinstar.simulation.memory_store import Faults, MemoryServer, MemoryStore
-from twinstar.simulation.network import VirtualNetwork, Wires
+from twinstar.simulation.network import VirtualNetwork
 from twinstar.simulation.plan import Plan, StoreKind
 from twinstar.simulation.service import RouterMachine, Service
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
+from twinstar.simulation.wires import Wires
 from twinstar.simulation.witness import Witness
 from twinstar.store.base import root
 from twinstar.store.etcd.client import EtcdStore

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from twinstar.ports.clock import Clock
 from twinstar.simulation.freezing import Gate
 from twinstar.simulation.memory_store import Change, MemoryServer
-from twinstar.simulation.network import Wires
+from twinstar.simulation.wires import Wires
 from twinstar.store.base import Applied, Conflict, Versioned
 
 _TICK_MS = 50.0

@@ -15,8 +15,9 @@ from twinstar.ports.clock import Clock
 from twinstar.simulation.etcd import Etcd, EtcdServer
 from twinstar.simulation.freezing import Gate
 from twinstar.simulation.memory_store import Change, MemoryServer
-from twinstar.simulation.network import VirtualNetwork, Wires
+from twinstar.simulation.network import VirtualNetwork
 from twinstar.simulation.streams import Ear, VirtualTransports
+from twinstar.simulation.wires import Wires
 from twinstar.store.base import ABSENT, Applied, Conflict, Versioned
 from twinstar.store.etcd.client import EtcdStore
 

@@ -18,8 +18,8 @@ from twinstar.model.errors import EngineError
 from twinstar.router.messages import Cancel, EncryptionRequest, Startup, error_response, parse_first
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.freezing import Gate
-from twinstar.simulation.network import Wires
 from twinstar.simulation.streams import VirtualTransports
+from twinstar.simulation.wires import Wires
 
 LIST_LENGTH = 32
 """So many numbers in a row belong to one list."""

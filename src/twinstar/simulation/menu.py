@@ -5,8 +5,8 @@ from __future__ import annotations
 from twinstar.model.register import Durability
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.database_menu import DATABASES
-from twinstar.simulation.network import Weather
 from twinstar.simulation.scene import Fault, Scene
+from twinstar.simulation.wires import Weather
 
 # -- processes and machines --------------------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from twinstar.model.register import Durability
 from twinstar.rules.active_passive import operator
 from twinstar.rules.election import majority
-from twinstar.simulation.network import Weather
 from twinstar.simulation.scene import Fault, Scene
 from twinstar.simulation.senders import Sender
 from twinstar.simulation.stage import Stage
+from twinstar.simulation.wires import Weather
 
 _SERVICE_MS = 20_000.0
 """Within this a cluster with enough copies serves again."""

@@ -27,10 +27,11 @@ from twinstar.simulation.freezing import Gate
 from twinstar.simulation.front import Front
 from twinstar.simulation.member import Process
 from twinstar.simulation.memory_store import MemoryStore
-from twinstar.simulation.network import VirtualNetwork, Wires
+from twinstar.simulation.network import VirtualNetwork
 from twinstar.simulation.sessions import FIRST_NUMBER, SessionClient
 from twinstar.simulation.streams import VirtualTransports
 from twinstar.simulation.virtual_time import VirtualClock
+from twinstar.simulation.wires import Wires
 from twinstar.store.base import Store
 
 ROUTER_HOST = "10.0.1.1"

@@ -22,7 +22,7 @@ from twinstar.ports.transports import (
     KEEPALIVE_PROBES,
 )
 from twinstar.simulation.freezing import Gate
-from twinstar.simulation.network import Weather, Wires
+from twinstar.simulation.wires import Listener, Weather, Wires
 
 _FIRST_SYN_S = 1.0
 _FIRST_REPEAT_S = 0.2
@@ -42,17 +42,16 @@ class Ear:
     """A listening socket: whoever comes while its process stands still waits in its queue."""
 
     def __init__(self, wires: Wires, at: Address, make: Callable[[], asyncio.Protocol], gate: Gate) -> None:
-        if at in wires.ears:
+        if at in wires.listeners:
             raise EnvironmentTrouble(f"TCP port {at.port} on {at.host} is taken: choose another one.")
-        self.make, self.gate = make, gate
-        self._wires, self._at = wires, at
-        wires.ears[at] = self
+        self._wires, self._at, self._gate = wires, at, gate
+        self._listener = wires.listeners[at] = Listener(make, gate)
         gate.at_death(self.close)
 
     def close(self) -> None:
-        if self._wires.ears.get(self._at) is self:
-            del self._wires.ears[self._at]
-        self.gate.not_at_death(self.close)
+        if self._wires.listeners.get(self._at) is self._listener:
+            del self._wires.listeners[self._at]
+        self._gate.not_at_death(self.close)
 
 
 class VirtualTransports:
@@ -74,7 +73,7 @@ class VirtualTransports:
                 break
             await asyncio.sleep(pause_s)
             pause_s *= 2
-        ear = wires.ears.get(to)
+        ear = wires.listeners.get(to)
         await asyncio.sleep(wires.delay_s(wires.weather_between(*back)))
         if ear is None:
             raise ConnectionRefusedError(f"nobody listens on {to}")
