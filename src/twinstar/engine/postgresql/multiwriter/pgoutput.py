@@ -155,7 +155,8 @@ def _read_relation(message: bytes, at: int) -> Relation:
     for _ in range(count):
         key = bool(message[at] & 1)
         column, at = _string(message, at + 1)
-        columns.append(Column(column, *_attribute(message, at), key))
+        type_oid, modifier = _attribute(message, at)
+        columns.append(Column(column, type_oid, modifier, key))
         at += 8
     # The schema of PostgreSQL's own objects is sent as an empty string.
     return Relation(oid, schema or "pg_catalog", name, identity, tuple(columns))
