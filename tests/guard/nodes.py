@@ -15,6 +15,7 @@ from typing import Any
 
 from twinstar.guard.settings import GuardPeer, GuardSettings
 from twinstar.model.address import Address
+from twinstar.model.starts import Starts
 from twinstar.model.wire import EngineWord, EpochNotice, Heartbeat, Inbox, Message, Part, Sender, Told
 from twinstar.ports import procfs
 
@@ -41,16 +42,31 @@ class Ear:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.settimeout(PATIENCE_S)
-        self._inbox = Inbox("c", SECRET)
-        self._sender = Sender("c", SECRET, member, Part.AGENT, time.time_ns() // 1_000_000)
         self.address = Address("127.0.0.1", self._socket.getsockname()[1])
+        self.guard: Address | None = None
+        """Where the node's guard hears."""
+        self._member = member
+        self.begin(time.time_ns() // 1_000_000)
+
+    def begin(self, boot: int) -> None:
+        """It starts, and remembers neither others' starts nor its own."""
+        self.sender, self._inbox = Sender("c", SECRET, self._member, Part.AGENT, boot), Inbox("c", SECRET)
+        self._starts = Starts(self.sender, self._inbox, lambda *_: self.guard, self._send, lambda _: True)
+
+    def hear_guard_of(self, boot: int) -> None:
+        """As if an earlier start of the node's guard had spoken."""
+        earlier = Sender("c", SECRET, "a", Part.GUARD, boot)
+        assert self._inbox.open(earlier.pack(Heartbeat(0, False, 0.0, EngineWord.UNKNOWN))) is not None
+
+    def _send(self, to: Address, data: bytes) -> None:
+        self._socket.sendto(data, (to.host, to.port))
 
     def say(self, to: Address, message: Message) -> None:
-        self._socket.sendto(self._sender.pack(message), (to.host, to.port))
+        self._send(to, self.sender.pack(message))
 
     def next_heartbeat(self) -> Heartbeat:
         while True:
-            envelope = self._inbox.open(self._socket.recv(65_536))
+            envelope = self._starts.open(self._socket.recv(65_536), boot_ms())
             if envelope is not None and isinstance(envelope.message, Heartbeat):
                 return envelope.message
 
@@ -111,6 +127,7 @@ class Node:
             agent_silent_ms=400,
             hung_query_ms=200,
         )
+        self.agent.guard = self.peer.guard = self.settings.bind
         self._guard: subprocess.Popen[bytes] | None = None
         self._databases: list[subprocess.Popen[bytes]] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -239,6 +240,38 @@ def test_a_damaged_memory_is_an_empty_one(node: Node) -> None:
     node.start_guard()
     assert node.peer.heartbeat_of(RUNNING).run == run
     assert "without a memory" in node.log()
+
+
+# -- a clock that is behind --------------------------------------------------------------------------------------------
+
+HOUR_MS = 3_600_000
+
+
+def test_a_guard_whose_clock_is_behind_that_of_its_last_start_is_heard_again(node: Node) -> None:
+    """Its record is lost, and the peer remembers a start of an hour later."""
+    later = node.peer.sender.boot + HOUR_MS
+    node.peer.hear_guard_of(later)
+    node.start_guard()  # waits until the peer hears it
+    assert f"goes on as start {later + 1}" in node.log()
+    node.kill_guard()
+    node.start_guard()
+    assert json.loads(Path(node.settings.state_file).read_text())["boot"] == later + 2
+
+
+def test_an_agent_whose_clock_is_behind_that_of_its_last_start_is_told_so_by_its_guard(node: Node) -> None:
+    run = node.start_database()
+    node.start_guard()
+    node.tell(run, epoch=3)
+    until(lambda: node.agent.next_heartbeat().epoch == 3, "the agent's word")
+    last = node.agent.sender.boot
+    node.agent.begin(last - HOUR_MS)
+
+    def is_heard() -> bool:
+        node.tell(run, epoch=4)
+        return node.agent.next_heartbeat().epoch == 4
+
+    until(is_heard, "the word of the agent that started anew")
+    assert node.agent.sender.boot == last + 1
 
 
 def guard(*arguments: str) -> subprocess.CompletedProcess[str]:

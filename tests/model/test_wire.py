@@ -18,11 +18,13 @@ from twinstar.model.wire import (
     Answer,
     Ask,
     EngineWord,
+    Envelope,
     EpochNotice,
     Gossip,
     Heartbeat,
     Hello,
     Inbox,
+    LaterStart,
     Message,
     Part,
     Probe,
@@ -44,6 +46,7 @@ MESSAGES: tuple[Message, ...] = (
     Hello(epoch=2),
     Serving(epoch=4, leader="b", open=True, readers=("c",), draining=True),
     Told(epoch=4, leading=True, run="5:6", stopping=False, lease_until_ms=99.5, register_epoch=4),
+    LaterStart(member="b", part=Part.AGENT, boot=1_700_000_000_000),
 )
 
 
@@ -64,7 +67,7 @@ def body_of(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda each: type(each).__name__)
 def test_every_message_arrives_as_it_was_sent(message: Message) -> None:
     envelope = Inbox("c", SECRET).open(sender().pack(message))
-    assert envelope is not None
+    assert isinstance(envelope, Envelope)
     assert envelope.message == message
     assert (envelope.member, envelope.part, envelope.boot, envelope.counter) == ("a", Part.GUARD, 1000, 1)
 
@@ -109,6 +112,21 @@ def test_a_replay_of_an_earlier_boot_is_refused() -> None:
     assert inbox.open(early) is not None
     assert inbox.open(sender(boot=2000).pack(Probe(3))) is not None
     assert inbox.open(late) is None
+
+
+def test_a_number_that_is_lower_and_was_never_heard_is_to_be_told_the_later_one() -> None:
+    inbox = Inbox("c", SECRET)
+    assert inbox.open(sender(boot=2000).pack(Probe(1))) is not None
+    assert inbox.open(sender(boot=1000).pack(Probe(1))) == LaterStart("a", Part.GUARD, 2000)
+    assert inbox.refused == 1
+
+
+def test_what_is_said_of_numbers_is_heard_from_who_is_behind_as_well() -> None:
+    inbox, said = Inbox("c", SECRET), LaterStart("b", Part.AGENT, 5000)
+    assert inbox.open(sender(boot=2000).pack(Probe(1))) is not None
+    envelope = inbox.open(sender(boot=1000).pack(said))
+    assert isinstance(envelope, Envelope)
+    assert envelope.message == said
 
 
 def test_parts_of_one_member_are_counted_apart() -> None:
@@ -173,7 +191,7 @@ def test_no_signed_document_makes_it_raise(document: object) -> None:
 @given(st.sampled_from(["v", "c", "m", "p", "b", "n", "t", "d"]), json_values)
 def test_no_signed_value_makes_it_raise(key: str, value: object) -> None:
     envelope = Inbox("c", SECRET).open(signed(body_of(**{key: value})))
-    assert envelope is None or isinstance(envelope.message, Probe)
+    assert envelope is None or (isinstance(envelope, Envelope) and isinstance(envelope.message, Probe))
 
 
 @given(st.sampled_from(MESSAGES), st.data())
@@ -183,7 +201,7 @@ def test_a_field_of_the_wrong_type_is_refused_or_read_rightly(message: Message, 
     content = {each.name: getattr(message, each.name) for each in fields(kind)}
     content[name] = data.draw(json_values)
     envelope = Inbox("c", SECRET).open(signed(body_of(t=kind.__name__, d=content)))
-    if envelope is not None:
+    if isinstance(envelope, Envelope):
         sample, read = getattr(message, name), getattr(envelope.message, name)
         assert type(read) is type(sample)
 

@@ -27,7 +27,7 @@ import yaml
 from tests.engine.postgresql.lab import until
 from tests.router.servers import Database, connect
 from twinstar.model.register import Durability, Phase, Register
-from twinstar.model.wire import EpochNotice, Hello, Inbox, Message, Part, Sender, Serving
+from twinstar.model.wire import Envelope, EpochNotice, Hello, Inbox, Message, Part, Sender, Serving
 from twinstar.ports.clock import SystemClock
 from twinstar.ports.free_ports import find_free_ports
 from twinstar.ports.system_network import SystemNetwork
@@ -97,7 +97,7 @@ class Agents:
     def _hear(self, member: str, data: bytes, sender: tuple[str, int]) -> None:
         with self._lock:
             envelope = Inbox(CLUSTER, KEY.encode()).open(data)
-            if envelope is None or not isinstance(envelope.message, Hello):
+            if not isinstance(envelope, Envelope) or not isinstance(envelope.message, Hello):
                 return
             self.hellos.append(envelope.message)
             self._routers[member] = sender

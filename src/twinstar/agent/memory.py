@@ -55,8 +55,12 @@ class Memory:
     def begin(self, wall_ms: int) -> int:
         """The number of this start: the wall clock, and more than the last one also when that was set back."""
         boot = max(wall_ms, self.now.boot + 1)
-        self._write(replace(self.now, boot=boot))
+        self.start_as(boot)
         return boot
+
+    def start_as(self, boot: int) -> None:
+        """This start has another number."""
+        self._write(replace(self.now, boot=boot))
 
     def _read(self) -> Remembered:
         if not self._path.exists():

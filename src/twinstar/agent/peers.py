@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from twinstar.model.address import Address
+from twinstar.model.starts import Starts
 from twinstar.model.timing import Timings
 from twinstar.model.view import Peer
 from twinstar.model.wire import (
@@ -107,15 +108,17 @@ class Peers:
         boot: int,
         on_news: Callable[[], None],
         on_first_heard: Callable[[str], None],
+        keep_start: Callable[[int], None],
     ) -> None:
+        """`keep_start` writes down another number of this start; it may raise OSError."""
         self._me, self._addresses, self._timings = me, addresses, timings
         self._clock, self._network, self._probe_database = clock, network, probe_database
-        self._on_news, self._on_first_heard = on_news, on_first_heard
+        self._on_news, self._on_first_heard, self._keep_start = on_news, on_first_heard, keep_start
         now = clock.now_ms()
         self.health = LocalHealth(timings, now)
         self._known = {m: _Known(PeerHistory(timings, now, m in ever_heard)) for m in addresses if m != me}
         self._sender = Sender(cluster, secret, me, Part.AGENT, boot)
-        self._inbox = Inbox(cluster, secret)
+        self._starts = Starts(self._sender, Inbox(cluster, secret), self._address_of, self._send_raw, self._start_as)
         self._datagrams: Datagrams | None = None
         self._routers: dict[Address, float] = {}
         self._asked_at_ms = -1e12
@@ -290,14 +293,31 @@ class Peers:
             known.database_at_ms = self._clock.now_ms()
 
     def _send(self, to: Address, message: Message) -> None:
+        self._send_raw(to, self._sender.pack(message))
+
+    def _send_raw(self, to: Address, data: bytes) -> None:
         if self._datagrams is not None:
-            self._datagrams.send(to, self._sender.pack(message))
+            self._datagrams.send(to, data)
+
+    def _address_of(self, member: str, part: Part) -> Address | None:
+        addresses = self._addresses.get(member)
+        return {Part.AGENT: addresses.agent, Part.GUARD: addresses.guard}.get(part) if addresses else None
+
+    def _start_as(self, boot: int) -> bool:
+        try:
+            self._keep_start(boot)
+        except OSError as error:
+            log.error("others refuse what comes from here until start number %d can be written down: %s", boot, error)
+            return False
+        log.warning("others know a later start of this agent, so its clock is behind: it goes on as start %d", boot)
+        return True
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
     def _receive(self, data: bytes, source: Address) -> None:
-        self.health.woke(self._clock.now_ms())
-        envelope = self._inbox.open(data)
+        now = self._clock.now_ms()
+        self.health.woke(now)
+        envelope = self._starts.open(data, now)
         if envelope is None:
             return
         if envelope.part is Part.ROUTER:

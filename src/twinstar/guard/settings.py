@@ -9,6 +9,7 @@ from typing import Any
 
 from twinstar.model.address import Address
 from twinstar.model.errors import UsageError
+from twinstar.model.wire import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,15 @@ class GuardSettings:
     hung_strikes: int = 3
     engine_kill_allowed: bool = True
     """False: observe and say, end nothing."""
+
+    def address_of(self, member: str, part: Part) -> Address | None:
+        """Where that part of a member hears datagrams; None when this guard need not know."""
+        if member == self.member:
+            return self.agent if part is Part.AGENT else None
+        for peer in self.peers:
+            if peer.member == member:
+                return {Part.AGENT: peer.agent, Part.GUARD: peer.guard}.get(part)
+        return None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True)

@@ -28,6 +28,7 @@ from twinstar.guard.core import (
 )
 from twinstar.guard.settings import GuardSettings
 from twinstar.model.errors import UsageError
+from twinstar.model.starts import Starts
 from twinstar.model.wire import Inbox, Part, Sender
 from twinstar.ports import procfs
 from twinstar.ports.guard_io import GuardIo, log
@@ -43,8 +44,9 @@ class Shell:
         record, last_boot = _recall(settings.state_file)
         # The others refuse an earlier boot than they have heard of: ours grows even when the clock was set back.
         self._boot = max(self._io.wall_ms(), last_boot + 1)
-        self._inbox = Inbox(settings.cluster, secret)
         self._sender = Sender(settings.cluster, secret, settings.member, Part.GUARD, self._boot)
+        inbox = Inbox(settings.cluster, secret)
+        self._starts = Starts(self._sender, inbox, settings.address_of, self._io.send, self._start_as)
         self._core = GuardCore(settings, self._io.now_ms(), record)
         self._strays: set[str] = set()
         self._blind = False
@@ -59,7 +61,7 @@ class Shell:
         """One wake-up: what arrived is delivered before time passes, since it may spare a fence."""
         woken = self._io.wait(self._core.next_wake_ms())
         for data in woken.datagrams:
-            envelope = self._inbox.open(data)
+            envelope = self._starts.open(data, self._io.now_ms())
             if envelope is not None:
                 self._step(Received(envelope))
         for run in woken.ended_runs:
@@ -153,7 +155,15 @@ class Shell:
             self._io.test(target, self._settings.hung_query_ms)
         return None
 
+    def _start_as(self, boot: int) -> bool:
+        """What cannot be written down is used all the same: a guard that starts without it is told again."""
+        self._boot = boot
+        self._keep(self._record)
+        log(f"others know a later start of this guard, so its clock is behind: it goes on as start {boot}")
+        return True
+
     def _keep(self, record: Record) -> None:
+        self._record = record
         document = {
             "boot": self._boot,
             "run": record.run,

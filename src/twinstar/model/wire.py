@@ -7,9 +7,8 @@ RFC 2104 section 5). A receiver refuses what is not authentic, of another cluste
 
 **What that does not cover.** A receiver that has just started has heard nobody, so it cannot tell a replay from an
 original until the sender's next datagram. That is why no message may do harm when it is believed late: epochs only
-grow, a run that is dead stays dead, a lease is an absolute time. And a sender whose clock was set back before it
-restarted would not be heard; who can keep a number across restarts passes ``max(wall clock, last boot + 1)`` as its
-boot.
+grow, a run that is dead stays dead, a lease is an absolute time. Who can keep a number across restarts passes
+``max(wall clock, last boot + 1)`` as its boot; who could not is told (`model/starts.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ import hmac
 import json
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args
 
 SCHEMA = 1
+LARGEST_NUMBER = 1 << 63
+"""What datagrams carry is smaller."""
 _MAC_BYTES = 16
 
 
@@ -156,10 +157,17 @@ class Told:
     """A database that hangs is left alone, also when the agent is gone."""
 
 
-Message = Heartbeat | Probe | Alive | Ask | Answer | Gossip | EpochNotice | Hello | Serving | Told
-_KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Heartbeat, Probe, Alive, Ask, Answer, Gossip, EpochNotice, Hello, Serving, Told)
-}
+@dataclass(frozen=True, slots=True)
+class LaterStart:
+    """To a sender that is refused: start `boot` of your part of your member has been heard here."""
+
+    member: str
+    part: Part
+    boot: int
+
+
+Message = Heartbeat | Probe | Alive | Ask | Answer | Gossip | EpochNotice | Hello | Serving | Told | LaterStart
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +185,18 @@ class Sender:
     """Signs what one part of one member says. `boot` is its start in wall-clock milliseconds."""
 
     def __init__(self, cluster: str, secret: bytes, member: str, part: Part, boot: int) -> None:
+        self.member, self.part = member, part
         self._head: dict[str, Any] = {"v": SCHEMA, "c": cluster, "m": member, "p": part.value, "b": boot}
         self._mac = _Mac(secret)
         self._counter = 0
+
+    @property
+    def boot(self) -> int:
+        return int(self._head["b"])
+
+    def start_as(self, boot: int) -> None:
+        """From here on it speaks under a higher number."""
+        self._head["b"] = boot
 
     def pack(self, message: Message) -> bytes:
         self._counter += 1
@@ -205,23 +222,33 @@ class Inbox:
         self.refused = 0
         self.foreign_schema = 0
 
-    def open(self, data: bytes) -> Envelope | None:
+    def open(self, data: bytes) -> Envelope | LaterStart | None:
         """The message, or None when it is refused (counted in `refused`, other versions in `foreign_schema` as well).
 
-        Never raises, whatever the bytes are.
+        `LaterStart` itself: refused as well, and this is what its sender should be told (`model/starts.py`). Never
+        raises, whatever the bytes are.
         """
         envelope = self._authentic(data)
+        if envelope is not None and isinstance(envelope.message, LaterStart):
+            return envelope
         if envelope is None or not self._fresh(envelope):
             self.refused += 1
-            return None
+            return self._later_start(envelope) if envelope else None
         return envelope
 
     def _fresh(self, envelope: Envelope) -> bool:
         sender = (envelope.member, envelope.part)
         seen = self._seen.get(sender)
         if seen is None or envelope.boot > seen.boot:
-            seen = self._seen[sender] = _Seen(envelope.boot)
+            replaced = (*seen.replaced, seen.boot)[-_REPLACED_KEPT:] if seen else ()
+            seen = self._seen[sender] = _Seen(envelope.boot, replaced)
         return envelope.boot == seen.boot and seen.take(envelope.counter, type(envelope.message))
+
+    def _later_start(self, refused: Envelope) -> LaterStart | None:
+        seen = self._seen[refused.member, refused.part]
+        if refused.boot == seen.boot or refused.boot in seen.replaced:
+            return None
+        return LaterStart(refused.member, refused.part, seen.boot)
 
     def _authentic(self, data: bytes) -> Envelope | None:
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
@@ -240,8 +267,10 @@ class Inbox:
 class _Seen:
     """The counters of one boot of one sender: the largest, a bit for each of the 64 up to it, the newest per state."""
 
-    def __init__(self, boot: int) -> None:
+    def __init__(self, boot: int, replaced: tuple[int, ...]) -> None:
         self.boot = boot
+        self.replaced = replaced
+        """The last boots that were heard before this one."""
         self._largest = 0
         self._bits = 0
         self._states: dict[type, int] = {}
@@ -294,11 +323,11 @@ def _read(shape: str, value: Any) -> Any:
     if wanted is float and type(value) is int:
         value = float(value)
     if wanted is not None and type(value) is wanted:
-        if isinstance(value, int | float) and not abs(value) < _LARGEST_NUMBER:  # NaN is not either
+        if isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER:  # NaN is not either
             raise ValueError(f"no {shape} in range: {value!r}")
         return value
-    if shape == "EngineWord":
-        return EngineWord(value)
+    if shape in _ENUMS:
+        return _ENUMS[shape](value)
     if shape == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
     raise ValueError(f"no {shape}: {value!r}")
@@ -308,8 +337,9 @@ def _read(shape: str, value: Any) -> Any:
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _DECODER = json.JSONDecoder()
 _WINDOW = 64
-_LARGEST_NUMBER = 1 << 63
+_REPLACED_KEPT = 16
 _STATES = frozenset({Heartbeat, Gossip, EpochNotice, Serving, Told})
+_ENUMS: dict[str, type[StrEnum]] = {each.__name__: each for each in (EngineWord, Part)}
 _PLAIN: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "dict[str, Any]": dict}
 _SHAPES: dict[type, dict[str, str]] = {
     kind: {each.name: str(each.type) for each in fields(kind)} for kind in _KINDS.values()

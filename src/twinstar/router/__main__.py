@@ -93,8 +93,7 @@ def _watcher(config: Config, key: bytes, clock: SystemClock, router: BuiltinRout
     # A name that no other router has: agents refuse what seems to come from the same sender in the wrong order.
     name = f"router-{SystemRandomness().token()}"
     return Watcher(
-        tuple(Address(node.host, node.agent_port) for node in config.nodes),
-        frozenset(node.name for node in config.nodes),
+        {node.name: Address(node.host, node.agent_port) for node in config.nodes},
         Sender(config.cluster, key, name, Part.ROUTER, clock.wall_ms()),
         Inbox(config.cluster, key),
         clock,

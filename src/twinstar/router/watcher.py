@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
 from twinstar.model.address import Address
 from twinstar.model.errors import PeerError
 from twinstar.model.register import Register
+from twinstar.model.starts import Starts
 from twinstar.model.wire import EpochNotice, Hello, Inbox, Part, Sender, Serving
 from twinstar.ports.clock import Clock
-from twinstar.ports.network import Network
+from twinstar.ports.network import Datagrams, Network
 from twinstar.router.routes import START_MS, Knowledge, Route
 from twinstar.store.base import Changed, Lost, Synced, WatchEvent
 
@@ -33,18 +34,18 @@ _log = logging.getLogger(__name__)
 class Watcher:
     def __init__(
         self,
-        agents: tuple[Address, ...],
-        members: frozenset[str],
+        agents: Mapping[str, Address],
         sender: Sender,
         inbox: Inbox,
         clock: Clock,
         tell: Callable[[Route], None],
     ) -> None:
-        """`tell` is called with each new route."""
-        self._agents = agents
-        self._members = members
+        """`agents`: where each member's agent hears; `tell` is called with each new route."""
+        self._agents = dict(agents)
+        self._members = frozenset(agents)
         self._sender = sender
-        self._inbox = inbox
+        self._starts = Starts(sender, inbox, self._address_of, self._send, lambda _boot: True)
+        self._datagrams: Datagrams | None = None
         self._clock = clock
         self._tell = tell
         self._known = Knowledge()
@@ -60,11 +61,11 @@ class Watcher:
 
     async def run(self, network: Network, bind: Address, events: AsyncIterator[WatchEvent]) -> None:
         """Goes on until cancelled. Raises EnvironmentTrouble when the port for notices is taken."""
-        datagrams = await network.open_datagrams(bind, self._hear)
+        self._datagrams = datagrams = await network.open_datagrams(bind, self._hear)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(events))
-                tasks.create_task(self._ask(datagrams.send))
+                tasks.create_task(self._ask())
         finally:
             datagrams.close()
 
@@ -95,7 +96,7 @@ class Watcher:
             self._learn(self._known.saw_register(register))
 
     def _hear(self, data: bytes, _: Address) -> None:
-        envelope = self._inbox.open(data)
+        envelope = self._starts.open(data, self._clock.now_ms())
         if envelope is None or envelope.part is not Part.AGENT:
             return
         match envelope.message:
@@ -106,12 +107,19 @@ class Watcher:
             case _:
                 return
 
-    async def _ask(self, send: Callable[[Address, bytes], None]) -> None:
+    def _send(self, to: Address, data: bytes) -> None:
+        if self._datagrams is not None:
+            self._datagrams.send(to, data)
+
+    def _address_of(self, member: str, part: Part) -> Address | None:
+        return self._agents.get(member) if part is Part.AGENT else None
+
+    async def _ask(self) -> None:
         wait_until_ms = self._clock.now_ms() + START_MS
         while True:
             hello = self._sender.pack(Hello(self._known.epoch))
-            for agent in self._agents:
-                send(agent, hello)
+            for agent in self._agents.values():
+                self._send(agent, hello)
             with suppress(TimeoutError):
                 async with self._clock.timeout_ms(ASK_HELD_MS if self._route.why else ASK_OPEN_MS):
                     await self._moved.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ class Breakable:
         process, member.guard_process = member.guard_process, None
         if process is not None and member.guard is not None:
             await process.kill()
-            member.record = member.guard.record
+            member.record, member.guard_boot = member.guard.record, member.guard.boot
 
     async def kill_node(self, name: str) -> None:
         """The machine loses its power: agent, guard and database at once, and from then on it is silent. What the guard
@@ -69,15 +68,11 @@ class Breakable:
 
     async def lose_disk(self, name: str) -> None:
         """A node dies and comes back with nothing: neither data nor promise."""
-        member = self.members[name]
-        member.earlier_boot = member.guard_boot
         await self.kill_node(name)
+        member = self.members[name]
         member.engine.lose_disk()
         member.record, member.guard_boot = Record(), 0
-        state = self.directory / f"{name}.json"
-        if state.exists():
-            member.earlier_boot = max(member.earlier_boot, json.loads(state.read_bytes())["boot"])
-            state.unlink()
+        (self.directory / f"{name}.json").unlink(missing_ok=True)
         self.witness.lost_disk(name)
 
     def kill_agent_between_steps(self, name: str, steps: int) -> None:

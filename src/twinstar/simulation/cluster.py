@@ -103,7 +103,6 @@ class Cluster(Breakable):
         member.guard = VirtualGuard(
             self._guard_settings(name), _SECRET, member.engine, member.clock, member.record, member.guard_boot
         )
-        member.guard_boot = member.guard.boot
         network = VirtualNetwork(self.wires, gate, member.clock)
         member.guard_process = self._process(name, member.guard.run(network), gate)
 
@@ -151,8 +150,6 @@ class Cluster(Breakable):
         if member.host in self.wires.down:
             self.wires.down.discard(member.host)
             member.clock = self._new_clock()
-            member.clock.step_wall(max(0, member.earlier_boot + 1 - member.clock.wall_ms()))
-            member.earlier_boot = 0
         return member
 
     def _new_clock(self) -> MachineClock:

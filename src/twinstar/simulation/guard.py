@@ -30,6 +30,7 @@ from twinstar.guard.core import (
 )
 from twinstar.guard.settings import GuardSettings
 from twinstar.model.address import Address
+from twinstar.model.starts import Starts
 from twinstar.model.wire import Inbox, Part, Sender
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams
@@ -54,7 +55,8 @@ class VirtualGuard:
         self.record, self.boot = record, max(clock.wall_ms(), boot + 1)
         self._core = GuardCore(settings, clock.now_ms(), record)
         self._sender = Sender(settings.cluster, secret, settings.member, Part.GUARD, self.boot)
-        self._inbox = Inbox(settings.cluster, secret)
+        inbox = Inbox(settings.cluster, secret)
+        self._starts = Starts(self._sender, inbox, settings.address_of, self._send_raw, self._start_as)
         self._datagrams: Datagrams | None = None
         self._woken = asyncio.Event()
         self._ended: list[Event] = []
@@ -85,7 +87,7 @@ class VirtualGuard:
             return
 
     def _receive(self, data: bytes, _: Address) -> None:
-        envelope = self._inbox.open(data)
+        envelope = self._starts.open(data, self._clock.now_ms())
         if envelope is not None:
             self._step(Received(envelope))
 
@@ -141,6 +143,14 @@ class VirtualGuard:
         self._datagrams.send(self._settings.agent, data)
         for peer in self._settings.peers:
             self._datagrams.send(peer.guard, data)
+
+    def _send_raw(self, to: Address, data: bytes) -> None:
+        assert self._datagrams is not None
+        self._datagrams.send(to, data)
+
+    def _start_as(self, boot: int) -> bool:
+        self.boot = boot
+        return True
 
     def _aside(self, errand: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(errand)

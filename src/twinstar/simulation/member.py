@@ -44,8 +44,6 @@ class Member:
     record: Record = field(default_factory=Record)
     guard_boot: int = 0
     """With `record`: what a guard keeps on its disk."""
-    earlier_boot: int = 0
-    """Of the agent whose disk was lost: a machine that replaces it has a clock set right (`docs/operations.md`)."""
 
     @property
     def processes(self) -> list[Process]:

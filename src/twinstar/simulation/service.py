@@ -83,8 +83,7 @@ class RouterMachine:
         await router.start()
         name = f"router-{self._randomness.token()}"
         watcher = Watcher(
-            tuple(self._agents.values()),
-            frozenset(self._databases),
+            self._agents,
             Sender(self._cluster, self._secret, name, Part.ROUTER, self.clock.wall_ms()),
             Inbox(self._cluster, self._secret),
             self.clock,
