@@ -167,6 +167,7 @@ async def test_detaching_waits_for_what_was_received_on_a_later_timeline_than_is
     (startup,) = [each.pid for each in bench.server("c").children() if "startup" in each.title]
     os.kill(startup, signal.SIGSTOP)
     os.kill(leader, signal.SIGCONT)
+    before = (await bench.engine("b").primary()).position
     assert await bench.commit("b", LONG_MS)
     ((_, shown, _, _),) = await bench.server("c").query("IDENTIFY_SYSTEM")
     assert shown == 1, "PostgreSQL shows the timeline that is replayed"
@@ -174,7 +175,8 @@ async def test_detaching_waits_for_what_was_received_on_a_later_timeline_than_is
     await asyncio.wait({detaching}, timeout=2 * NOT_YET_MS / 1000)
     assert not detaching.done()
     os.kill(startup, signal.SIGCONT)
-    assert await detaching == (await bench.engine("b").primary()).position
+    # The leader writes a little of its own now and then, so its end may be later by now.
+    assert before < await detaching <= (await bench.engine("b").primary()).position
 
 
 async def _contains(file: Path, words: str) -> bool:
