@@ -1,0 +1,122 @@
+"""The local session in which a peer's changes are written: its triggers are silent, what it writes is not sent on to
+other nodes, and how far the peer's stream has been applied is committed with what was applied.
+
+It must be nobody's worse luck than its own: it looks for deadlocks long before anybody else does and gives way, waits
+for locks only so long, and its commits wait for no other node.
+
+A peer is known by its system identifier and the slot that is read, so that one that was made anew is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from psycopg import AsyncConnection
+
+from twinstar.engine.postgresql.connections import DroppingConnection
+from twinstar.engine.postgresql.multiwriter.pgoutput import EPOCH_US
+from twinstar.engine.postgresql.multiwriter.stream import TEXT_OPTIONS
+from twinstar.model.position import format_lsn, parse_lsn
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+LOCK_TIMEOUT_MS = 1_000
+DEADLOCK_TIMEOUT_MS = 20
+
+_OPTIONS = (
+    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
+    "-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off "
+    "-c client_connection_check_interval=1000 -c client_min_messages=warning -c row_security=off "
+    f"{TEXT_OPTIONS}"
+)
+
+
+def origin_name(system_identifier: str, slot: str) -> str:
+    """The replication origin of what a slot of a peer sends."""
+    return f"twinstar_{system_identifier}_{slot}"
+
+
+async def connect_locally(parameters: Mapping[str, str | int], application_name: str) -> DroppingConnection:
+    """An ordinary session in autocommit whose values read as the peers'. Raises psycopg.Error."""
+    return await DroppingConnection.connect(
+        "",
+        autocommit=True,
+        **cast(
+            dict[str, Any],
+            {
+                **parameters,
+                "application_name": application_name,
+                "client_encoding": "UTF8",
+                "options": f"{parameters.get('options', '')} {_OPTIONS}",
+            },
+        ),
+    )
+
+
+class ApplySession:
+    """One origin's session. Everything raises psycopg.Error."""
+
+    def __init__(self, connection: DroppingConnection, origin: str) -> None:
+        self.connection: Connection = connection
+        self._origin = origin
+
+    @classmethod
+    async def open(cls, parameters: Mapping[str, str | int], origin: str) -> ApplySession:
+        """Raises psycopg.errors.ObjectInUse while an earlier session of this origin is not over."""
+        connection = await connect_locally(parameters, origin)
+        try:
+            await connection.execute(
+                "SET session_replication_role = replica; SET synchronous_commit = local; "
+                f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET deadlock_timeout = {DEADLOCK_TIMEOUT_MS}"
+            )
+            await connection.execute("SELECT pg_replication_origin_session_setup(%s)", (origin,))
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection, origin)
+
+    async def progress(self) -> int:
+        """How far the origin's stream is durably applied; 0: nothing of it ever was."""
+        cursor = await self.connection.execute("SELECT pg_replication_origin_session_progress(true)::text")
+        row = await cursor.fetchone()
+        return parse_lsn(row[0]) if row and row[0] else 0
+
+    async def begin(self) -> None:
+        await self.connection.execute("BEGIN")
+
+    async def commit(self, end_lsn: int, time_us: int) -> None:
+        """Commits what was written and, with it, that the stream is applied up to there, as of the peer's time."""
+        await self.connection.execute(
+            f"SELECT pg_replication_origin_xact_setup('{format_lsn(end_lsn)}', {_timestamp(time_us)}); COMMIT".encode()
+        )
+
+    async def rollback(self) -> None:
+        await self.connection.execute("ROLLBACK")
+
+    async def advance(self, end_lsn: int, time_us: int) -> None:
+        """Commits that the stream is applied up to there although there was nothing to apply."""
+        # A transaction without a number of its own leaves no trace in the log.
+        await self.connection.execute("BEGIN; SELECT pg_current_xact_id()")
+        await self.commit(end_lsn, time_us)
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+
+async def make_origin(connection: Connection, origin: str) -> None:
+    await connection.execute(
+        "SELECT pg_replication_origin_create(%(name)s) WHERE pg_replication_origin_oid(%(name)s) IS NULL",
+        {"name": origin},
+    )
+
+
+async def has_origin(connection: Connection, origin: str) -> bool:
+    cursor = await connection.execute("SELECT pg_replication_origin_oid(%s) IS NOT NULL", (origin,))
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+def _timestamp(time_us: int) -> str:
+    """Exact to the microsecond, which a number of seconds as a float is not."""
+    return f"(timestamptz '2000-01-01 00:00:00+00' + interval '{time_us - EPOCH_US} microseconds')"
