@@ -136,7 +136,7 @@ def test_segments_are_dropped_once_they_are_read_and_applied(folder: Path) -> No
     assert 2 < left < 9
     spool.applied(100)
     assert len(list(folder.iterdir())) == 1
-    assert spool.bytes < 2000
+    assert spool.size_bytes < 2000
     again = reopened(spool, folder)
     assert again.end_lsn == 100
     assert everything(again)[0] == TABLE, "a segment can be read without those before it"

@@ -58,7 +58,7 @@ class Spool:
         self.cut()
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """On disk."""
         return sum(segment.size for segment in self._segments)
 
