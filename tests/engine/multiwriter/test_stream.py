@@ -92,7 +92,8 @@ async def test_the_peer_knows_how_far_we_are_and_sends_no_more_of_it(
     assert await stream.read() == []
     told = do(f"""
         SELECT ARRAY[write_lsn - lsn, flush_lsn - lsn, replay_lsn - lsn]::int[]
-        FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid, CAST('{format_lsn(end_lsn)}' AS pg_lsn) AS lsn
+        FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid,
+            CAST('{format_lsn(end_lsn)}' AS pg_lsn) AS lsn
         WHERE slot_name = '{SLOT}'""")
     assert told == [8, 0, -8]
     stream.report(0, 0, 0, ask=True)
