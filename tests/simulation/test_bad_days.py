@@ -535,6 +535,26 @@ def test_a_switchover_to_one_that_is_not_there_is_given_up(tmp_path: Path, seed:
 
 
 @seeds
+@pytest.mark.parametrize("durability", Durability)
+def test_a_switchover_whose_time_is_over_when_it_is_prepared_stops_nothing(
+    tmp_path: Path, seed: int, durability: Durability
+) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        old, began, epoch = leader_of(cluster), cluster.clock.now_ms(), cluster.register.epoch
+        run = old.engine.run
+        old.engine.troubles.slow_checkpoint()
+        assert await by_hand(old, lambda view: operator.switchover(view, standbys_of(cluster)[0].name, 3_000))
+        await cluster.until("given up", lambda: cluster.register.switchover is None)
+        old.engine.troubles.mend()
+        await serves_on(cluster, client)
+        assert (cluster.register.epoch, old.engine.run) == (epoch, run)
+        assert client.longest_gap_ms(since_ms=began) < 1_000
+
+    play(tmp_path, story, seed, Plan(durability=durability))
+
+
+@seeds
 @pytest.mark.parametrize("whose", ["agent", "guard"])
 def test_paused_a_hung_database_is_left_alone(tmp_path: Path, seed: int, whose: str) -> None:
     async def story(cluster: Cluster) -> None:

@@ -33,6 +33,7 @@ from twinstar.model.position import Position
 from twinstar.model.register import Phase, Seal
 from twinstar.ports.clock import Clock
 from twinstar.rules.active_passive import lease
+from twinstar.rules.active_passive.local import in_time
 
 log = logging.getLogger(__name__)
 
@@ -315,6 +316,7 @@ class Body:
     async def _hand_over(self, to: str, epoch: int) -> None:
         if self.state.status is EngineStatus.PRIMARY:
             await self._prepare(to)
+            self._look_at_deadline(to, epoch)
             self._memory.promise(epoch + 1, handing_over=True)
             if not await self._engine.stop(_STOP_DEADLINE_MS):
                 await self._engine.kill()
@@ -335,6 +337,16 @@ class Body:
             end = self.primary.position.lsn
             lagging = [a.pid for a in self.primary.attachments if a.member != to and end - a.flush_lsn > _NEAR_BYTES]
             await self._engine.end_walsenders(frozenset(lagging))
+
+    def _look_at_deadline(self, to: str, epoch: int) -> None:
+        """Preparing may have taken long; from the stop on there is an outage, in vain if nobody takes over any more."""
+        register = self._ledger.register
+        switchover = register.switchover if register is not None and register.epoch == epoch else None
+        age_ms = self._clock.now_ms() - self._ledger.version_at_ms
+        if switchover is None or switchover.to != to or not in_time(switchover, self._clock.wall_ms(), age_ms):
+            raise EngineError(
+                f"The time to hand over to {to} was over before everything was prepared; {self._me} stays."
+            )
 
     def _near(self, to: str) -> bool:
         if self.primary is None:

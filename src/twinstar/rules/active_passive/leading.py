@@ -125,7 +125,7 @@ def _handed_over(view: View, register: Register) -> Plan | None:
     switchover = register.switchover
     if view.engine.status is not EngineStatus.STOPPED or view.engine.shut_down_at is None:
         return None
-    if switchover is None or not in_time(view, switchover):
+    if switchover is None or not in_time(switchover, view.wall_ms, view.register_age_ms):
         return None
     waiting = view.me in view.next_seals
     return Plan(

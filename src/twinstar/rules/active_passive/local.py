@@ -52,10 +52,10 @@ def stays_down(view: View, register: Register) -> bool:
     return register.paused and view.engine.status is not EngineStatus.STANDBY and not view.handing_over
 
 
-def in_time(view: View, switchover: Switchover) -> bool:
+def in_time(switchover: Switchover, wall_ms: float, register_age_ms: float) -> bool:
     """Whether a switchover may still happen: by the wall clock, and by this agent's own, should that have been set back
     since."""
-    return view.wall_ms < switchover.deadline_wall_ms and view.register_age_ms < switchover.within_ms
+    return wall_ms < switchover.deadline_wall_ms and register_age_ms < switchover.within_ms
 
 
 def can_seal(view: View, register: Register) -> bool:

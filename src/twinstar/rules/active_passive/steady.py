@@ -129,7 +129,7 @@ def _switchover(view: View, register: Register) -> tuple[EngineEffect | None, Ch
     if switchover is None:
         return None, None
     under_way = isinstance(view.running_effect, HandOver)
-    if not in_time(view, switchover) and not under_way:
+    if not in_time(switchover, view.wall_ms, view.register_age_ms) and not under_way:
         over = register.but(switchover=None, reason=Reason.SWITCHOVER.value)
         return None, ChangeRegister(over, view.revision, Reason.SWITCHOVER, f"{switchover.to} was not ready in time")
     there = attached(view, register).get(switchover.to)
