@@ -176,7 +176,9 @@ async def test_detaching_waits_for_what_was_received_on_a_later_timeline_than_is
     assert not detaching.done()
     os.kill(startup, signal.SIGCONT)
     # The leader writes a little of its own now and then, so its end may be later by now.
-    assert before < await detaching <= (await bench.engine("b").primary()).position
+    end = await detaching
+    assert end is not None
+    assert before < end <= (await bench.engine("b").primary()).position
 
 
 async def _contains(file: Path, words: str) -> bool:
