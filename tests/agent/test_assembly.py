@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.config.example import example, node
-from twinstar.agent.assembly import ConfigFacts
+from twinstar.agent.facts import ConfigFacts
 
 
 def test_the_status_shows_where_a_member_is_reached_not_where_it_listens() -> None:
