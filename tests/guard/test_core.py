@@ -410,17 +410,30 @@ def test_an_agent_that_has_not_seen_the_register_frees_nobody_from_a_lease() -> 
     guard = Guarded(durability="async", lease_ms=2_000.0)
     until_ms = guard.now_ms + 777
     guard.told(lease_until_ms=until_ms)
-    guard.pass_ms(5_000, told_every_ms=100, register_epoch=0)
+    guard.pass_ms(5_000, told_every_ms=100, register_epoch=0, knows_lease=False)
     assert guard.every(Sweep)[0][0] == until_ms
+
+
+def test_an_agent_that_does_not_know_what_became_of_a_change_frees_nobody_from_a_lease() -> None:
+    """Its predecessor had asked for the first lease of a cluster that was `quorum`, and was killed."""
+    guard = Guarded(durability="quorum")
+    until_ms = guard.now_ms + 777
+    guard.told(lease_until_ms=until_ms)
+    guard.pass_ms(5_000, told_every_ms=100, knows_lease=False)
+    assert guard.every(Sweep)[0][0] == until_ms
+    free = Guarded(durability="quorum")
+    free.told(lease_until_ms=free.now_ms + 777)
+    free.pass_ms(5_000, told_every_ms=100)
+    assert not free.every(Sweep), "the change is known not to have been made"
 
 
 def test_a_guard_that_knows_of_no_lease_gives_such_an_agent_one() -> None:
     guard = Guarded(durability="async", lease_ms=2_000.0)
     began_ms = guard.now_ms
-    guard.pass_ms(5_000, told_every_ms=100, register_epoch=0)
+    guard.pass_ms(5_000, told_every_ms=100, register_epoch=0, knows_lease=False)
     assert began_ms + 2_000 <= guard.every(Sweep)[0][0] <= began_ms + 2_200
     free = Guarded(durability="quorum")
-    free.pass_ms(5_000, told_every_ms=100, register_epoch=0)
+    free.pass_ms(5_000, told_every_ms=100, register_epoch=0, knows_lease=False)
     assert not free.every(Sweep)
 
 

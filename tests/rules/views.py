@@ -94,6 +94,7 @@ def view(me: str = "n2", *, register: Register | None = REGISTER, **but: Any) ->
         back_off_ms=0,
         forbearance_ms=0,
         retake_age_ms=LONG,
+        has_changed=True,
         lease_left_ms=LONG,
         guard_silent_ms=0,
         renewed_age_ms=0,

@@ -26,7 +26,7 @@ from twinstar.engine.base import Engine
 from twinstar.model.effects import ChangeRegister, Plan, Reason
 from twinstar.model.engine import EngineStatus
 from twinstar.model.errors import EngineError, PeerError, StoreUnavailable
-from twinstar.model.register import Durability, Register
+from twinstar.model.register import Register
 from twinstar.model.view import Settings, View
 from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
 from twinstar.ports.clock import Clock
@@ -80,7 +80,7 @@ class Agent:
         self.peers.serving = self._serving
         self.peers.replication_moved_ms = self.body.received_from_ms
         self.body.on_draining = self.peers.tell_routers
-        self.body.on_leading = self._tell_guard_now
+        self.body.on_leading = self.ledger.on_lease_asked = self._tell_guard_now
         self.plan = Plan()
         self.pid = 0
         self.waiting: tuple[str, ...] = ()
@@ -143,8 +143,10 @@ class Agent:
         """At rest: until the next heartbeat would be overdue, and often enough for the guard and a lease."""
         timings, register = self.settings.timings, self.ledger.register
         longest_ms = timings.heartbeat_ms * _REST_HEARTBEATS
-        if register is not None and register.durability is Durability.ASYNC:
-            longest_ms = min(longest_ms, register.lease_ms / 20)
+        asked = self.ledger.asked_lease
+        lease_ms = asked[1] if asked else register.lease_ms if register else 0
+        if lease_ms:
+            longest_ms = min(longest_ms, lease_ms / 20)
         overdue_ms = self.peers.next_change_ms() - self._clock.now_ms()
         return min(longest_ms, max(_SOON_MS, overdue_ms))
 
@@ -282,7 +284,6 @@ class Agent:
         body, ledger, register = self.body, self.ledger, self.ledger.register
         epoch = register.epoch if register else 0
         self._note_absences(now, register)
-        lease_ms = register.lease_ms if register else 0
         return View(
             me=self.settings.me,
             now_ms=now,
@@ -319,7 +320,9 @@ class Agent:
             back_off_ms=self._back_off.again_ms,
             forbearance_ms=self._back_off.forbearance_ms,
             retake_age_ms=now - self._retake_at_ms,
-            lease_left_ms=ledger.changed_sent_ms + lease_ms - now,
+            has_changed=ledger.has_changed,
+            lease_left_ms=ledger.lease_until_ms - now,
+            asked_lease_ms=ledger.asked_lease[1] if ledger.asked_lease else 0,
             guard_silent_ms=now - max(self.peers.own_guard_at_ms, self._started_ms),
             renewed_age_ms=now - self._renewed_at_ms,
             peers=self.peers.views(),
@@ -350,7 +353,7 @@ class Agent:
     # -- telling others -----------------------------------------------------------------------------------------------
 
     def _tell(self, now: float, view: View) -> None:
-        told = telling.to_guard(view, self.body, self.ledger.changed_sent_ms)
+        told = telling.to_guard(view, self.body, self.ledger.lease_until_ms)
         if told != self._told or self._paces.is_due(
             "guard", now, self.settings.timings.heartbeat_ms * _TELL_HEARTBEATS
         ):
@@ -372,7 +375,7 @@ class Agent:
 
     def _tell_guard_now(self) -> None:
         view = self.view(self._clock.now_ms())
-        self.peers.tell_guard(telling.to_guard(view, self.body, self.ledger.changed_sent_ms))
+        self.peers.tell_guard(telling.to_guard(view, self.body, self.ledger.lease_until_ms))
 
     def _serving(self) -> Serving | EpochNotice:
         bound = self.settings.maximum_read_lag_bytes

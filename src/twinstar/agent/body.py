@@ -233,7 +233,7 @@ class Body:
             raise ProtocolBreach(f"Epoch {epoch} is not this member's to lead any more; it waits for the register.")
         self._memory.lead(epoch, self.state.run)
         self.on_leading()
-        if not lease.holds(register, self._ledger.changed_sent_ms + register.lease_ms - self._clock.now_ms()):
+        if not lease.holds(register, self._ledger.lease_until_ms - self._clock.now_ms()):
             raise ProtocolBreach(f"The lease for epoch {epoch} was over before the promotion; it is taken anew first.")
         try:
             end = await self._engine.promote(epoch, names)

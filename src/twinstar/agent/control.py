@@ -114,7 +114,7 @@ class AgentControl:
     async def switchover(self, to: str | None) -> Outcome:
         register = self._register()
         if register.leader != self._agent.settings.me:
-            return await self._forward(register.leader, "switchover", {"to": to})
+            return await self._pass_on(register.leader, "switchover", {"to": to})
         before = register.epoch
         deadline = self._agent.settings.switchover_deadline_ms
         await self._agent.body.observe_primary()
@@ -157,7 +157,7 @@ class AgentControl:
     async def restart(self, member: str) -> Outcome:
         register = self._register()
         if member != self._agent.settings.me:
-            return await self._forward(member, "restart", {"member": member})
+            return await self._pass_on(member, "restart", {"member": member})
         if register.leader == member:
             raise Refused(f"{member} leads: switch over first (`twinstar switchover`), then restart it.")
         if register.paused:
@@ -170,16 +170,18 @@ class AgentControl:
     async def reinit(self, member: str) -> Outcome:
         register = self._register()
         if member != self._agent.settings.me:
-            return await self._forward(member, "reinit", {"member": member})
+            return await self._pass_on(member, "reinit", {"member": member})
         if register.leader == member or register.phase is not Phase.LEADING:
             raise Refused(f"{member} cannot be made anew while it leads or nobody does; switch over first.")
+        if register.leader not in self._agent.settings.addresses:
+            raise Refused(f"{register.leader} leads and is not in the twinstar.yaml of {member}: copy the file there.")
         self._agent.lane.want(Rebuild(upstream(self._view(), register)))
         return Outcome(True, f"{member} is being copied anew from {register.leader}; `twinstar status` shows it.")
 
     async def remove(self, member: str) -> Outcome:
         register = self._register()
         if register.leader != self._agent.settings.me:
-            return await self._forward(register.leader, "remove", {"member": member})
+            return await self._pass_on(register.leader, "remove", {"member": member})
         if member not in self._agent.settings.addresses or member == register.leader:
             raise Refused(f"{member} is not another member of this cluster; see `twinstar status`.")
         if self._view().peer(member).heard:
@@ -196,6 +198,12 @@ class AgentControl:
 
     async def reload(self) -> Outcome:
         return await self._reload()
+
+    async def _pass_on(self, member: str, command: str, fields: dict[str, Any]) -> Outcome:
+        """To another member's agent, if it is there: a machine that is off would be waited for without end."""
+        if member in self._agent.settings.addresses and not self._view().peer(member).heard:
+            raise Refused(f"This is for {member} to do, which is not heard: bring it back, or wait for another leader.")
+        return await self._forward(member, command, fields)
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ SEALS = "seals/"
 HISTORY = "history/"
 
 _LOOK_MS = 2_000
+_NEVER_MS = -1e12
 _GONE = (
     "The store has no entry for this cluster any more: what runs goes on, but nothing can be changed. "
     "Give the store its data back, or point the configuration at the store that has them."
@@ -53,11 +54,27 @@ class Ledger:
         """The revision that the store last told of."""
         now = clock.now_ms()
         self.version_at_ms = self.epoch_at_ms = self.seals_at_ms = now
-        self.changed_sent_ms = -1e12
+        self.changed_sent_ms = _NEVER_MS
         """When the last change of ours that applied was sent; known as soon as the change is seen, by whatever way."""
-        self._sent = ("", -1e12)
+        self.asked_lease: tuple[float, int] | None = None
+        """While a change that brings a first lease is under way or in doubt: when it was sent, and that lease."""
+        self.on_lease_asked: Callable[[], None] = lambda: None
+        """The guard must know of a lease before anybody else can."""
+        self._sent = ("", _NEVER_MS)
         """The nonce of the change that was tried last, and when it was sent."""
         self._seals: dict[int, dict[str, Seal]] = {}
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a change by this run of the agent is known to have applied."""
+        return self.changed_sent_ms > _NEVER_MS
+
+    @property
+    def lease_until_ms(self) -> float:
+        """When this leader's lease ends, also one that it has asked for; counted from before the change was sent."""
+        if self.asked_lease is not None:
+            return sum(self.asked_lease)
+        return self.changed_sent_ms + (self.register.lease_ms if self.register else 0)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -156,10 +173,13 @@ class Ledger:
     async def change(self, wanted: ChangeRegister) -> bool:
         """Tries one change and, when its outcome is unknown, settles it. True when it is ours that stands."""
         self.changing = True
+        if wanted.register.lease_ms and self.register is not None and not self.register.lease_ms:
+            self.asked_lease = self._clock.now_ms(), wanted.register.lease_ms
+            self.on_lease_asked()
         try:
             return await self._change(wanted)
         finally:
-            self.changing = False
+            self.changing, self.asked_lease = False, None
             self._wake()
 
     async def _change(self, wanted: ChangeRegister) -> bool:

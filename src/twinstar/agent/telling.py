@@ -15,10 +15,11 @@ from twinstar.model.wire import EpochNotice, Gossip, Serving, Told
 from twinstar.rules.active_passive.attached import counted
 
 
-def to_guard(view: View, body: Body, lease_from_ms: float) -> Told:
+def to_guard(view: View, body: Body, lease_until_ms: float) -> Told:
     """What the guard must know to judge the database's end, and to end it in time."""
     state, register = body.state, view.register
-    leased = register is not None and register.durability is Durability.ASYNC and body.made_leader_of > 0
+    by_lease = register is not None and register.durability is Durability.ASYNC
+    leased = (by_lease or view.asked_lease_ms > 0) and body.made_leader_of > 0
     # Under a lease a promotion counts from before its beginning: it goes on in the database when this agent dies.
     leading = leased or (state.status is EngineStatus.PRIMARY and body.led > 0)
     return Told(
@@ -26,9 +27,10 @@ def to_guard(view: View, body: Body, lease_from_ms: float) -> Told:
         leading=leading,
         run=state.run,
         stopping=body.stopping or (state.status is EngineStatus.STOPPED and not body.died),
-        lease_until_ms=lease_from_ms + register.lease_ms if leased and register else 0.0,
+        lease_until_ms=lease_until_ms if leased else 0.0,
         register_epoch=register.epoch if register else 0,
         paused=register is not None and register.paused,
+        knows_lease=view.has_changed if by_lease else view.settled,
     )
 
 

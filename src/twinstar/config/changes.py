@@ -59,6 +59,7 @@ _TABLE: dict[str, tuple[Takes, str]] = {
     "maximum_lag_bytes": (Takes.RELOAD, ""),
     "timing": (Takes.RESTART_AGENT, ""),
     "timing.voter_removal_ms": (Takes.RELOAD, ""),
+    "timing.renewal_ms": (Takes.RELOAD, ""),
     "nodes.host": (Takes.RESTART_AGENT, ""),
     "nodes.bind": (Takes.RESTART_ENGINE, ""),
     "nodes.port": (Takes.RESTART_ENGINE, ""),

@@ -248,10 +248,10 @@ class GuardCore:
             self._acted_ms = self._now_ms
 
     def _lease_told(self, told: Told) -> float:
-        """An agent that has not seen the register since its start does not know of any lease: what it says of none
-        frees nobody from one.
+        """An agent that has not seen the register since its start, or does not know what has become of all that its
+        predecessor had in flight, does not know of every lease: what it says of none frees nobody from one.
         """
-        if not told.leading or told.register_epoch:
+        if not told.leading or told.knows_lease:
             return told.lease_until_ms
         none_ms = self._now_ms + self._settings.lease_ms if self._settings.durability == "async" else 0.0
         return self._lease_until_ms or none_ms

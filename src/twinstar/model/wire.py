@@ -155,6 +155,8 @@ class Told:
     register_epoch: int = 0
     paused: bool = False
     """A database that hangs is left alone, also when the agent is gone."""
+    knows_lease: bool = True
+    """False: an earlier run of the agent may have asked for a lease of which this one has not heard yet."""
 
 
 @dataclass(frozen=True, slots=True)

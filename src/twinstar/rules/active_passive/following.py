@@ -28,8 +28,17 @@ _ENDING = frozenset({EngineWord.KILLING, EngineWord.DEAD})
 
 
 def following(view: View, register: Register) -> Plan:
+    if register.leader not in view.addresses:
+        return _watching(view, register, _stranger(view, register))
     plan = _succeed(view, register) or _copy(view, register)
     return plan if plan.change else _watching(view, register, plan)
+
+
+def _stranger(view: View, register: Register) -> Plan:
+    """Who leads was added to the cluster, and this member's configuration does not say where it is reached."""
+    stop = Stop() if view.engine.status is EngineStatus.PRIMARY else None
+    note = f"{register.leader} leads and is not in this node's twinstar.yaml: copy the file here, restart this agent."
+    return Plan(engine=stop, state=state_of(view), note=note)
 
 
 def _watching(view: View, register: Register, plan: Plan) -> Plan:

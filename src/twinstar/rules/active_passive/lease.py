@@ -23,6 +23,8 @@ from twinstar.rules.active_passive.local import bound, revive, state_of
 
 _STOP_SHARE = 0.1
 """The leader stops this share of its lease before the end, so that stopping has ended by then."""
+_UNKNOWN_SHARE = 0.5
+"""For this share of a lease an agent that does not know of its own waits to hear the guard that does."""
 _TURN_MS = 150
 """How much longer each less advanced candidate waits."""
 _WANTED_MS = 500
@@ -34,12 +36,24 @@ _NOT_LEADING = frozenset({EngineStatus.STOPPED, EngineStatus.STANDBY})
 
 
 def holding(view: View, register: Register) -> tuple[ChangeRegister | None, EngineEffect | None]:
-    """A leader's renewal when it is due, and its end when the lease is, or when nobody is there to enforce it."""
-    if view.guard_silent_ms > register.lease_ms:
+    """A leader's renewal when it is due, and its end when the lease is, or when nobody is there to enforce it.
+
+    An agent that was started anew does not know how long its predecessor's lease lasts. Its guard does, and ends the
+    database then; so it renews, provided that the guard is there.
+    """
+    if view.guard_silent_ms > register.lease_ms * (1 if view.has_changed else _UNKNOWN_SHARE):
         return None, Kill()
+    if not view.has_changed:
+        return renewal(view, register), None
     if not holds(register, view.lease_left_ms):
         return None, Kill()
     return renewal(view, register), None
+
+
+def outstayed(view: View) -> bool:
+    """Whether a leader has asked for its first lease, does not know whether it has it, and would not any more."""
+    asked_ms = view.asked_lease_ms
+    return asked_ms > 0 and (view.lease_left_ms <= asked_ms * _STOP_SHARE or view.guard_silent_ms > asked_ms)
 
 
 def holds(register: Register, left_ms: float) -> bool:
@@ -100,7 +114,7 @@ def vacant(view: View, register: Register) -> Plan:
 def _has_stopped(view: View, register: Register) -> bool:
     """Whether this member led until the election, which was asked for by hand, and leads no more: nobody need wait for
     its lease."""
-    by_hand = register.reason != Reason.GIVEN_UP and not register.paused
+    by_hand = register.reason not in {Reason.GIVEN_UP, Reason.FORCED} and not register.paused
     return view.me == register.leader and by_hand and view.engine.status in _NOT_LEADING
 
 
@@ -122,6 +136,7 @@ def _claim(view: View, register: Register, reason: Reason, evidence: str) -> Cha
     mine = register.but(
         epoch=_claimed(register), phase=Phase.LEADING, leader=view.me, copies=register.copies | {view.me},
         fork=view.engine.position, switchover=None, reason=reason.value,
+        position=view.engine.position if _forced(register) else register.position,
     )  # fmt: skip
     return ChangeRegister(mine, view.revision, reason, evidence)
 
@@ -137,7 +152,14 @@ def _eligible(view: View, register: Register) -> bool:
         return False
     if view.me in view.settings.nofailover or bound(view) > _claimed(register):
         return False
+    if _forced(register):
+        return view.me in register.copies
     return _lag(register, position) <= view.settings.maximum_lag_bytes
+
+
+def _forced(register: Register) -> bool:
+    """Somebody accepted a loss: one copy counts, however far behind it is, and no other."""
+    return register.phase is Phase.ELECTING and register.reason == Reason.FORCED
 
 
 def _lag(register: Register, position: Position) -> int:

@@ -1,10 +1,11 @@
 """From one durability to the other on a running cluster: the configuration says which, the leader takes the steps.
 
 To `async`: the register first, so that no election counts on confirmations any more; only when that is known to have
-applied nobody confirms, and the leader has a lease, counted from before the change was sent. To `quorum`, as when a
-leader comes back from alone: who must confirm is enforced and in effect, enough of them hold the log's end that was
-read after that, and then the register says so; until then the lease goes on. (`docs/protocol.md`, "Changing who must
-confirm".)
+applied nobody confirms, and the leader has a lease, counted from before the change was sent. It is bound by that lease
+from then on, also while it does not know whether the change has applied: others may see it and take over. To `quorum`,
+as when a leader comes back from alone: who must confirm is enforced and in effect, enough of them hold the log's end
+that was read after that, and then the register says so; until then the lease goes on. (`docs/protocol.md`, "Changing
+who must confirm".)
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from twinstar.rules.active_passive.local import names_for
 
 def to_async(view: View, register: Register) -> ChangeRegister | None:
     """The one step to `async`, when it is wanted; what has to be done in the engine follows from the register."""
-    if view.settings.durability is not Durability.ASYNC or not _may_change(view, register):
+    if view.settings.durability is not Durability.ASYNC or not _may_change(view, register) or view.primary is None:
         return None
     leased = register.but(
         durability=Durability.ASYNC, required=0, lease_ms=view.settings.lease_ms, renewals=0,
-        position=view.primary.position if view.primary else None, reason=Reason.DURABILITY.value,
+        position=view.primary.position, reason=Reason.DURABILITY.value,
     )  # fmt: skip
     return ChangeRegister(leased, view.revision, Reason.DURABILITY, "from quorum to async, as configured")
 

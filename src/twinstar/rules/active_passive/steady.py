@@ -8,6 +8,7 @@ from twinstar.model.effects import (
     Enforce,
     EngineEffect,
     HandOver,
+    Kill,
     Plan,
     PromoteFor,
     Reason,
@@ -18,7 +19,7 @@ from twinstar.model.engine import Names
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
 from twinstar.rules.active_passive.attached import arrived, attached, flushed
-from twinstar.rules.active_passive.lease import holding
+from twinstar.rules.active_passive.lease import holding, outstayed
 from twinstar.rules.active_passive.local import in_time, names_for
 from twinstar.rules.active_passive.other_durability import to_async, under_lease
 from twinstar.rules.durability import Quorum, Where, desired, next_step, of_register
@@ -38,6 +39,7 @@ def steady(view: View, register: Register) -> Plan:
     else:
         effect, change = _voters(view, register)
         effect, change = hand_over or effect, cleared or change or to_async(view, register)
+        effect = Kill() if outstayed(view) else effect
     settling = opened == 0 or effect is not None or change is not None
     waiting = _missing(view, register) > 0
     note = _waiting_note(view, register) if waiting else _alone_note(view, register)
@@ -84,9 +86,10 @@ def _voters(view: View, register: Register) -> tuple[EngineEffect | None, Change
 
 
 def _arrived(view: View, register: Register) -> ChangeRegister | None:
-    """`async`: who is attached is a copy. Nothing rests on it but what people are shown."""
+    """`async`: who is attached is a copy, who is no data node any more is none. Nothing rests on it but what people
+    are shown, and who may be removed from the configuration."""
     known = set(view.settings.members) - view.settings.nofailover
-    copies = register.copies | (known & attached(view, register).keys())
+    copies = (register.copies | attached(view, register).keys()) & known | {view.me}
     if copies == register.copies or view.changing:
         return None
     changed = register.but(copies=copies, reason=Reason.VOTERS.value)
