@@ -56,7 +56,7 @@ def on_a_bench(directory: Path, story: Callable[[Bench], Awaitable[None]], seed:
     clock, randomness = VirtualClock(loop), SeededRandomness(seed)
 
     async def main() -> None:
-        fleet = Fleet(clock, randomness, lambda _a, _b: True, Witness(Durability.QUORUM))
+        fleet = Fleet(clock, randomness, lambda _a, _b: True, Witness())
         engine = VirtualEngine("n1", Address("10.0.0.1", 5432), fleet)
         engine.disk.exists = True
         engine.disk.append(Record(1))

@@ -632,7 +632,6 @@ def test_a_failover_that_accepts_loss(tmp_path: Path, seed: int) -> None:
             await cluster.kill_node(member.name)
         await cluster.clock.sleep_ms(5_000)
         epoch = cluster.register.epoch
-        cluster.witness.loss_accepted(epoch + 1)
         assert await by_hand(left, lambda view: operator.failover(view, left.name, accept_loss=True))
         assert await led_anew(cluster, epoch) is left
         known = len(client.acknowledged)
@@ -715,7 +714,6 @@ def test_from_quorum_to_async_while_clients_write(tmp_path: Path, seed: int) -> 
     async def story(cluster: Cluster) -> None:
         client = await serving(cluster)
         reconfigure(cluster, Durability.ASYNC)
-        cluster.witness.durability = Durability.ASYNC
         await cluster.until("changed", lambda: cluster.register.durability is Durability.ASYNC)
         await cluster.clock.sleep_ms(3_000)
         old, epoch = leader_of(cluster), cluster.register.epoch

@@ -9,14 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from twinstar.agent.agent import Agent
-from twinstar.agent.peers import PeerAddresses
-from twinstar.agent.settings import AgentSettings
-from twinstar.guard.settings import GuardPeer, GuardSettings
-from twinstar.model.address import Address
+from twinstar.config.derive import addresses
 from twinstar.model.register import Register
-from twinstar.model.timing import Timings
-from twinstar.model.view import Settings
+from twinstar.simulation.agent import VirtualAgent
 from twinstar.simulation.breaking import Breakable
 from twinstar.simulation.chronicle import Chronicle, speaker
 from twinstar.simulation.client import Client
@@ -24,22 +19,23 @@ from twinstar.simulation.clocks import MachineClock, switched_on
 from twinstar.simulation.coverage import Scout
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.etcd_gateway import EtcdStorage
+from twinstar.simulation.files import CLUSTER, ROUTER, SECRET, Files, first_config, node
 from twinstar.simulation.fleet import Fleet
-from twinstar.simulation.freezing import Gate, outside
+from twinstar.simulation.freezing import Gate
 from twinstar.simulation.guard import VirtualGuard
 from twinstar.simulation.member import Member, Process
 from twinstar.simulation.memory_store import Faults, MemoryServer, MemoryStore
 from twinstar.simulation.network import VirtualNetwork
+from twinstar.simulation.people import People
 from twinstar.simulation.plan import Plan, StoreKind
 from twinstar.simulation.service import RouterMachine, Service
+from twinstar.simulation.streams import VirtualTransports
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
 from twinstar.simulation.wires import Wires
 from twinstar.simulation.witness import Witness
 from twinstar.store.base import root
 from twinstar.store.etcd.client import EtcdStore
 
-_SECRET = b"simulated"
-_CLUSTER = "simulated"
 _WATCH_MS = 5.0
 _LOOK_MS = 50.0
 """Besides the moments at which it matters: when a leader begins, and before an agent is killed."""
@@ -59,23 +55,21 @@ class Cluster(Breakable):
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
         self.server = EtcdStorage(self.wires, self.clock) if plan.store is StoreKind.ETCD else MemoryServer()
-        self.witness = Witness(plan.durability, plan.maximum_lag_bytes, self.chronicle.tell, self.look)
+        self.witness = Witness(plan.maximum_lag_bytes, self.chronicle.tell, self.look, self._held_by)
         self._scout = Scout(self.witness.sometimes, self.chronicle.tell)
         self.server.noticed = self._noticed
         self.changed = asyncio.Event()
         """Set, and replaced, when the register has changed."""
         self.fleet = Fleet(self.clock, self.randomness, self.wires.passes, self.witness)
         self.directory = directory
-        self.names = tuple(f"n{i}" for i in range(1, plan.size + 1))
-        self._addresses = {
-            m: PeerAddresses(Address(f"10.0.0.{i}", 1), Address(f"10.0.0.{i}", 2), Address(f"10.0.0.{i}", 5432))
-            for i, m in enumerate(self.names, 1)
-        }
-        self.members = {
-            m: Member(m, a.database.host, VirtualEngine(m, a.database, self.fleet), self._new_clock())
-            for m, a in self._addresses.items()
-        }
-        self._timings = Timings.preset("fast", {"voter_removal_ms": plan.voter_removal_ms})
+        self.files = Files(first_config(plan, directory))
+        self.names = tuple(each.name for each in self.files.wanted.nodes)
+        """The members, as people see it."""
+        self.members: dict[str, Member] = {}
+        """Whoever is, or once was, a member."""
+        for name in self.names:
+            self.install(name)
+        self.people = People(self, seed)
         self._decoded: tuple[int, Register | None] = (-1, None)
         self.registers: list[Register] = []
         """Every version that there ever was."""
@@ -98,41 +92,40 @@ class Cluster(Breakable):
         if member.agent_process is None:
             self.start_agent(name)
 
+    def install(self, name: str) -> None:
+        """A machine of its own for a new member, on which nothing runs yet."""
+        address = addresses(node(name, self.directory)).database
+        engine = VirtualEngine(name, address, self.fleet)
+        self.members[name] = Member(name, address.host, engine, self._new_clock())
+        if self.service is not None:
+            self.service.add_front(engine)
+
     def start_guard(self, name: str) -> None:
         member, gate = self._switched_on(name), Gate()
-        member.guard = VirtualGuard(
-            self._guard_settings(name), _SECRET, member.engine, member.clock, member.record, member.guard_boot
-        )
+        settings = self.files.guard(name)
+        member.guard = VirtualGuard(settings, SECRET, member.engine, member.clock, member.record, member.guard_boot)
         network = VirtualNetwork(self.wires, gate, member.clock)
         member.guard_process = self._process(name, member.guard.run(network), gate)
 
     def start_agent(self, name: str) -> None:
-        member, gate, timings = self._switched_on(name), Gate(), self._timings
-        clock = member.clock
-        rules = Settings(
-            self.names, self.plan.durability, len(self.names) // 2, self.plan.policy,
-            election_timeout_ms=timings.election_timeout_ms, naming_delay_ms=timings.naming_delay_ms,
-            heartbeat_ms=timings.heartbeat_ms, voter_removal_ms=timings.voter_removal_ms,
-            start_grace_ms=timings.start_grace_ms, lease_ms=self.plan.lease_ms, nofailover=self.plan.nofailover,
-            maximum_lag_bytes=self.plan.maximum_lag_bytes,
-        )  # fmt: skip
-        settings = AgentSettings(
-            _CLUSTER, name, _SECRET, rules, timings, self._addresses, self.directory / f"{name}.json"
-        )
-        store = self._store_for(gate, member.host, clock, member.store)
+        member, gate = self._switched_on(name), Gate()
+        settings = self.files.agent(name, self.directory / f"{name}.json")
+        store = self._store_for(gate, member.host, member.clock, member.store)
         member.store = store if isinstance(store, MemoryStore) else None
-        engine = outside(member.engine)
-        network = VirtualNetwork(self.wires, gate, clock)
-        member.agent = Agent(settings, store, engine, clock, self.randomness, network, member.engine.peer_answers)
-        member.agent_process = self._process(name, member.agent.run(), gate)
+        network = VirtualNetwork(self.wires, gate, member.clock, VirtualTransports(self.wires, gate, member.host))
+        started = VirtualAgent.assembled(
+            settings, lambda: self.files.of(name), store, member.engine, member.clock, self.randomness, network
+        )
+        member.agent = started.agent
+        member.agent_process = self._process(name, started.run(), gate)
 
     def _store_for(
         self, gate: Gate, host: str, clock: MachineClock, before: MemoryStore | None
     ) -> EtcdStore | MemoryStore:
         """A new process's client of the store; what was wrong between the last one's host and the store still is."""
         if isinstance(self.server, EtcdStorage):
-            return self.server.client(_CLUSTER, self.wires, gate, host, clock)
-        store = MemoryStore(self.server, _CLUSTER, clock, self.randomness)
+            return self.server.client(CLUSTER, self.wires, gate, host, clock)
+        store = MemoryStore(self.server, CLUSTER, clock, self.randomness)
         store.faults = before.faults if before else Faults(latency_ms=self.store_latency_ms)
         return store
 
@@ -167,12 +160,12 @@ class Cluster(Breakable):
 
     def open_service(self, pause_ms: float) -> Service:
         """A router, and clients that come through it from now on."""
-        agents = {name: own.agent for name, own in self._addresses.items()}
-        engines = {name: member.engine for name, member in self.members.items()}
         router = RouterMachine(
-            _CLUSTER, _SECRET, agents, engines, self.wires, self._store_for, self._new_clock(), self.randomness
+            lambda: self.files.of(ROUTER), self.wires, self._store_for, self._new_clock(), self.randomness
         )
-        self.service = Service(router, engines, self.wires, self.clock, self.seed)
+        self.service = Service(router, self.wires, self.clock, self.seed)
+        for member in self.members.values():
+            self.service.add_front(member.engine)
         self.service.start(pause_ms)
         return self.service
 
@@ -217,6 +210,9 @@ class Cluster(Breakable):
                 self.witness.promised(member.name, member.agent.memory.now.promise)
                 self.witness.opened(member.agent.body.opened)
 
+    def _held_by(self, name: str) -> frozenset[int]:
+        return self.members[name].engine.disk.safe_numbers()
+
     async def _look_for_ever(self) -> None:
         while True:
             self.look()
@@ -225,7 +221,7 @@ class Cluster(Breakable):
     @property
     def register(self) -> Register:
         """The register as the store has it now."""
-        value = self.server.read(root(_CLUSTER) + "register")
+        value = self.server.read(root(CLUSTER) + "register")
         assert value is not None, "there is no register yet"
         if value.revision != self._decoded[0]:
             self._decoded = value.revision, Register.decode(value.value)
@@ -244,20 +240,25 @@ class Cluster(Breakable):
         return member if member.engine.run and member.agent.body.opened == register.epoch else None
 
     def registers_exist(self) -> bool:
-        return self.server.read(root(_CLUSTER) + "register") is not None
+        return self.server.read(root(CLUSTER) + "register") is not None
 
     def whole(self) -> bool:
-        """An open leader, and every member a copy that streams from it for its epoch."""
-        leader = self.leader()
-        if leader is None or len(self.register.copies) != len(self.names) - len(self.plan.nofailover):
+        """An open leader, every member a copy that streams from it for its epoch, and everything as it is written."""
+        leader, settings = self.leader(), self.files.settings
+        if leader is None or not self.people.has_finished or self.register.durability is not settings.durability:
             return False
-        epoch = self.register.epoch
-        return sum(s.streaming and s.epoch == epoch for s in leader.engine.senders) == len(self.names) - 1
+        register, members = self.register, set(self.names)
+        copies = members - settings.nofailover | {register.leader}
+        if register.copies != copies or register.required != min(settings.required, len(copies) - 1):
+            return False
+        there = {each.member for each in leader.engine.senders if each.streaming and each.epoch == register.epoch}
+        return there >= members - {leader.name}
 
     def check(self) -> None:
         """Raises AssertionError when an invariant is broken, or an agent or guard has ended by itself."""
         if self.service is not None:
             self.service.check()
+        self.people.check()
         for member in self.members.values():
             for process in member.processes:
                 if process.task.done():
@@ -285,13 +286,3 @@ class Cluster(Breakable):
                 f"follows {engine.disk.upstream and engine.disk.upstream.member} promise {promise}: {said}"
             )
         return "\n".join(lines)
-
-    def _guard_settings(self, name: str) -> GuardSettings:
-        own, timings = self._addresses[name], self._timings
-        return GuardSettings(
-            cluster=_CLUSTER, member=name, secret_file="/none", bind=own.guard, agent=own.agent,  # noqa: S106
-            data_directory="/none", state_file="/none",
-            peers=tuple(GuardPeer(m, a.agent, a.guard) for m, a in self._addresses.items() if m != name),
-            durability=self.plan.durability.value, lease_ms=self.plan.lease_ms, heartbeat_ms=timings.heartbeat_ms,
-            stall_ms=timings.stall_ms, agent_silent_ms=timings.agent_silent_ms,
-        )  # fmt: skip

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from twinstar.model.effects import Reason
-from twinstar.model.register import Phase, Register
+from twinstar.model.register import Durability, Phase, Register
 
 SOMETIMES = {
     "promoted": "a database was promoted",
@@ -31,6 +31,19 @@ SOMETIMES = {
     "rewound": "a former leader was rewound",
     "cloned": "a copy was made anew, the first ones included",
     "paused": "an operator stopped everything automatic",
+    "member added": "a member was added, and every machine read of it, while other things went on",
+    "member removed": "a standby was removed",
+    "led by a stranger": "a new member led before the others had heard of it",
+    "leader removed": "who led was removed",
+    "required changed": "another number of confirmations was read by every machine",
+    "policy changed": "the other policy was",
+    "tags changed": "who had confirmed commits and might lead did so no more, or again, or had another priority",
+    "bounds changed": "other bounds on lag, and on how long a voter may be away, were",
+    "loss accepted": "somebody had one copy count alone, by `failover --accept-loss`",
+    "accepted loss was one": "and writes that had been acknowledged were lost by it",
+    "durability changed": "the other durability was",
+    "to async": "a leader had its first lease instead of confirmations",
+    "to quorum": "a leader had confirmations again instead of a lease",
     "ambushed": "a fault came at once after a step of the protocol",
 }
 """What is counted, and what it means."""
@@ -92,6 +105,8 @@ def _reached(old: Register, new: Register) -> list[str]:
         found.append("switchover done" if new.leader == old.switchover.to else "switchover given up")
     if new.required < old.required:
         found.append("quorum degraded")
+    if new.durability is not old.durability:
+        found.append("to async" if new.durability is Durability.ASYNC else "to quorum")
     if new.paused and not old.paused:
         found.append("paused")
     return found

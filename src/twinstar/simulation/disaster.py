@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from twinstar.model.register import Durability
 from twinstar.simulation.cluster import Cluster
 from twinstar.simulation.lease_traps import LEASE_TRAPS
 from twinstar.simulation.menu import LEADER_FAILS, MENU
 from twinstar.simulation.peace import PEACE
+from twinstar.simulation.people_menu import DURABILITY
+from twinstar.simulation.people_traps import PEOPLE_TRAPS
 from twinstar.simulation.scene import Fault, Scene, resumed
 from twinstar.simulation.service import Service
 from twinstar.simulation.traps import TRAPS
@@ -28,7 +29,7 @@ _BEGINS_WITH_LEADER = 0.9
 _ON_TARGET = 0.75
 """How much of a day that is aimed at something consists of that."""
 
-_STAGED = (*TRAPS, *LEASE_TRAPS, *PEACE)
+_STAGED = (*TRAPS, *LEASE_TRAPS, *PEOPLE_TRAPS, *PEACE)
 _SHARE_STAGED = 0.2
 """How often it is one of these, which take seconds and begin with a whole cluster: most of a day is to be a mess."""
 
@@ -60,13 +61,15 @@ class Disaster:
         await self._heal_and_serve(service)
 
     def _menu(self) -> Sequence[Fault]:
-        aimed = [fault for fault in (*MENU, *_STAGED) if fault.name in self._cluster.plan.aimed]
+        aimed = [fault for fault in (*MENU, DURABILITY, *_STAGED) if fault.name in self._cluster.plan.aimed]
         if aimed and self._chance.random() < _ON_TARGET:
             return aimed
-        return _STAGED if self._chance.random() < _SHARE_STAGED else MENU
+        if self._chance.random() < _SHARE_STAGED:
+            return _STAGED
+        return (*MENU, DURABILITY) if self._cluster.plan.turns else MENU
 
     def _drawn(self, faults: Sequence[Fault]) -> Fault:
-        leased = self._cluster.plan.durability is Durability.ASYNC
+        leased = self._cluster.plan.leased
         fitting = [fault for fault in faults if fault.with_lease or not leased]
         return self._chance.choices(fitting, [fault.weight for fault in fitting])[0]
 
@@ -84,8 +87,10 @@ class Disaster:
         cluster.check()
         leader = cluster.leader()
         assert leader is not None
-        lost = cluster.witness.acknowledged.keys() - leader.engine.numbers() - cluster.witness.lost
-        assert not lost, f"acknowledged and gone: {sorted(lost)[:5]}"
-        if cluster.plan.durability is Durability.QUORUM:
-            breaches = service.breaches(leader.engine, one_confirms=cluster.plan.size // 2 <= 1)
-            assert not breaches, "; ".join(breaches[:5])
+        missing = cluster.witness.acknowledged.keys() - leader.engine.numbers()
+        lost = sorted(number for number in missing if not cluster.witness.given_up(number))
+        assert not lost, f"acknowledged and gone: {lost[:5]}"
+        breaches = service.breaches(
+            leader.engine, cluster.witness.given_up, one_confirms=cluster.witness.most_required <= 1
+        )
+        assert not breaches, "; ".join(breaches[:5])

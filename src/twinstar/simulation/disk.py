@@ -151,6 +151,10 @@ class Disk:
         """The clients' numbers that are in the log."""
         return frozenset(self.log.places)
 
+    def safe_numbers(self) -> frozenset[int]:
+        """Those that no crash takes away."""
+        return frozenset(number for number, place in self.log.places.items() if place <= self.flushed)
+
     def copy(self, with_old_log: bool) -> Disk:
         """What a new copy of this disk begins with. Slots are nobody else's."""
         log = self.log.head(self.flushed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from twinstar.model.register import Durability
-from twinstar.rules.active_passive import operator
 from twinstar.simulation.database_menu import DATABASES
+from twinstar.simulation.people_menu import PEOPLE
 from twinstar.simulation.scene import Fault, Scene
 from twinstar.simulation.wires import Weather
 
@@ -124,7 +123,7 @@ async def _set_clock(scene: Scene, name: str) -> None:
 
 async def _drift(scene: Scene, name: str) -> None:
     """Within what leases allow for, or far beyond it where nothing rests on clocks."""
-    leased = scene.cluster.plan.durability is Durability.ASYNC
+    leased = scene.cluster.plan.leased
     scene.cluster.rate(name, scene.chance.uniform(0.996, 1.004) if leased else scene.chance.uniform(0.7, 1.4))
 
 
@@ -269,25 +268,6 @@ async def _doubt(scene: Scene, name: str) -> None:
         store.faults.late_request, store.faults.break_watch = between(0, 0.4), between(0, 0.2)
 
 
-# -- people ------------------------------------------------------------------------------------------------------------
-
-
-async def _switchover(scene: Scene, _: str) -> None:
-    scene.ask(lambda view: operator.switchover(view, None, 5_000))
-
-
-async def _failover(scene: Scene, _: str) -> None:
-    scene.ask(lambda view: operator.failover(view, None, accept_loss=False))
-
-
-async def _pause(scene: Scene, _: str) -> None:
-    scene.ask(lambda view: operator.pause(view, paused=True))
-
-
-async def _resume(scene: Scene, _: str) -> None:
-    scene.ask(lambda view: operator.pause(view, paused=False))
-
-
 # -- at the worst moment -----------------------------------------------------------------------------------------------
 
 
@@ -304,7 +284,7 @@ async def _strike_at_next(scene: Scene) -> None:
         if cluster.leader() is None or cluster.register.switchover is not None:
             break
     await cluster.clock.sleep_ms(chance.uniform(0, chance.choice((2, 20, 100, 400))))
-    leased = bool(cluster.register.lease_ms)
+    leased = cluster.plan.leased
     choices = [fault for fault in AMBUSHES if fault.with_lease or not leased]
     (fault,) = chance.choices(choices, [each.weight for each in choices])
     cluster.witness.sometimes["ambushed"] += 1
@@ -335,6 +315,7 @@ AMBUSHES = (
 MENU = (
     *AMBUSHES,
     *DATABASES,
+    *PEOPLE,
     Fault("ambush", _ambush, 5),
     Fault("kill guard", _kill_guard, 0.5, with_lease=False),
     Fault("power failure", _power_failure, 1.5),
@@ -366,8 +347,4 @@ MENU = (
     Fault("elect store leader", _elect_store_leader),
     Fault("store server", _store_server),
     Fault("doubt", _doubt, 1.5),
-    Fault("switchover", _switchover, 1.5),
-    Fault("failover", _failover),
-    Fault("pause", _pause, 0.5),
-    Fault("resume", _resume, 0.5),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from twinstar.model.address import Address
 from twinstar.ports.clock import Clock
-from twinstar.ports.network import Datagrams
+from twinstar.ports.network import Datagrams, StreamHandler
 from twinstar.simulation.freezing import Gate
 from twinstar.simulation.streams import VirtualTransports
 from twinstar.simulation.wires import Wires
@@ -72,12 +72,10 @@ class _VirtualDatagrams:
 
 
 class VirtualNetwork:
-    """One process's access to the wires, as `ports.network.Network`. Local sockets are not simulated, and nobody of
-    ours listens for streams by this port.
-    """
+    """One process's access to the wires, as `ports.network.Network`. Local sockets are not simulated."""
 
     def __init__(self, wires: Wires, gate: Gate, clock: Clock, transports: VirtualTransports | None = None) -> None:
-        """`transports`: for who dials."""
+        """`transports`: for who dials or listens."""
         self._wires, self._gate, self._clock, self._transports = wires, gate, clock, transports
 
     async def open_datagrams(self, bind: Address, receive: Callable[[bytes, Address], None]) -> Datagrams:
@@ -98,8 +96,16 @@ class VirtualNetwork:
         transport = await self._transports.join(to, protocol)
         return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
 
-    async def listen(self, *_: Any, **__: Any) -> Any:
-        raise OSError("nobody listens here")
+    async def listen(
+        self,
+        bind: Address,
+        handle: StreamHandler,
+        tls: ssl.SSLContext | None = None,  # noqa: ARG002 - nobody listens in on the wires
+    ) -> Any:
+        assert self._transports is not None
+        return await self._transports.serve(bind, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle))
 
-    dial_unix = listen
-    listen_unix = listen
+    async def dial_unix(self, *_: Any) -> Any:
+        raise OSError("there are no local sockets here")
+
+    listen_unix = dial_unix

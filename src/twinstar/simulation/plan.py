@@ -11,6 +11,7 @@ from twinstar.model.register import Durability
 
 MEMBERS = range(2, 8)
 """How many members a plan may have."""
+_TURNS = 0.15
 
 
 class StoreKind(StrEnum):
@@ -34,14 +35,23 @@ class Plan:
     nofailover: frozenset[str] = frozenset()
     faults: int = 10
     """How many faults a disaster has."""
+    turns: bool = False
+    """People change the durability on the way, to the other one and back."""
     aimed: frozenset[str] = frozenset()
     """Names of faults of which most of the day consists; none: of whatever the menu has."""
 
     @property
+    def leased(self) -> bool:
+        """Whether leadership is, or may come to be, by lease: then what leases do not bear must not happen."""
+        return self.turns or self.durability is Durability.ASYNC
+
+    @property
     def kind(self) -> str:
-        """In short, as in `docs/found.md`: `q3` is three members with `quorum`, `a2d` two with `async` that degrade."""
-        degrades = "d" if self.policy == "degrade" else ""
-        return f"{self.durability[0]}{self.size}{degrades}"
+        """In short, as in `docs/found.md`: `q3` is three members with `quorum`, `a2d` two with `async` that degrade,
+        `qa3` three that begin with `quorum` and are changed.
+        """
+        other = {Durability.QUORUM: "a", Durability.ASYNC: "q"}[self.durability] if self.turns else ""
+        return f"{self.durability[0]}{other}{self.size}{'d' if self.policy == 'degrade' else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class Wishes:
     members: int | None = None
     durability: Durability | None = None
     store: StoreKind | None = None
+    turns: bool | None = None
 
 
 def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
@@ -66,6 +77,9 @@ def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
         maximum_lag_bytes=chance.choice((640, 6_400, 1 << 20)),
         voter_removal_ms=chance.choice((1_500, 10_000)),
         faults=chance.randint(3, 8),
+        turns=chance.random() < _TURNS,
     )
-    wished: dict[str, Any] = {"size": wishes.members, "durability": wishes.durability, "store": wishes.store}
+    wished: dict[str, Any] = {
+        "size": wishes.members, "durability": wishes.durability, "store": wishes.store, "turns": wishes.turns,
+    }  # fmt: skip
     return replace(plan, **{name: value for name, value in wished.items() if value is not None})

@@ -31,7 +31,7 @@ class Fault:
 class Scene:
     def __init__(self, cluster: Cluster, chance: random.Random) -> None:
         self.cluster, self.chance = cluster, chance
-        self._going_on: list[asyncio.Task[None]] = []
+        self._going_on: list[asyncio.Task[object]] = []
         self._turn = asyncio.Lock()
 
     async def strike(self, fault: Fault, target: str, why: str = "") -> None:
@@ -51,7 +51,7 @@ class Scene:
     def another(self, than: str) -> str:
         return self.chance.choice([name for name in self.cluster.names if name != than])
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, object]) -> None:
         """Goes on beside the story, until everything heals."""
         self._going_on.append(asyncio.create_task(work))
 
@@ -71,6 +71,12 @@ class Scene:
         self.cluster.heal()
         for name in self.cluster.names:
             self.cluster.start(name)
+        self.cluster.people.finish()
+
+    def tell(self, command: str, at: str = "", **fields: Any) -> None:
+        """Somebody gives a command, to the leader unless a member is named; what it is answered, nobody looks at."""
+        people = self.cluster.people
+        self.later(people.tell_one(at, command, **fields) if at else people.tell(command, **fields))
 
     def ask(self, change: Callable[[View], ChangeRegister], whom: str = "") -> None:
         """Asks a member's agent, the leader's unless another is named, for a change by hand; what it refuses is not

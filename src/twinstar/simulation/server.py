@@ -30,6 +30,7 @@ from typing import Any
 from twinstar.model.address import Address
 from twinstar.model.engine import Names, Upstream
 from twinstar.model.errors import EngineError
+from twinstar.model.position import Position
 from twinstar.simulation.commits import Commits
 from twinstar.simulation.disk import RECORD_BYTES, Disk, Record
 from twinstar.simulation.fleet import Bell, Fleet, Life
@@ -139,13 +140,21 @@ class VirtualServer:
         if self.troubles.full:
             self._no_room()
             raise EngineError(f"{self.member} has no room for a write.")
-        place = self.disk.append(Record(self.disk.log.timeline(len(self.disk.log)), number))
+        timeline = self.disk.log.timeline(len(self.disk.log))
+        place = self.disk.append(Record(timeline, number))
+        self.fleet.witness.writes(number, timeline)
         answer = self.commits.begin(place)
         flushed = partial(self._when_able, self.life, partial(self._flushed, place), needs_disk=True)
         self.fleet.later(self._fsync_ms(), flushed)
-        epoch = await answer
-        self.fleet.witness.acknowledges(self.member, epoch, number, self.disk.position_at(place))
+        at = self.disk.position_at(place)
+        answer.add_done_callback(lambda answer: self._answered(answer, number, at))
+        await asyncio.shield(answer)  # whoever gives up does not end the wait
         return True
+
+    def _answered(self, answer: asyncio.Future[int], number: int, at: Position) -> None:
+        """The session is let go: whether anybody hears it is not its matter."""
+        if not answer.cancelled() and answer.exception() is None:
+            self.fleet.witness.acknowledges(self.member, answer.result(), number, at)
 
     def _flushed(self, place: int) -> None:
         self.disk.flush(place)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
 
+from twinstar.config.derive import addresses
+from twinstar.config.schema import Config
 from twinstar.histories.lists import Order, check_lists
 from twinstar.histories.operation import Kind, Operation
 from twinstar.histories.verdict import Refused
@@ -23,6 +25,7 @@ from twinstar.router.builtin import BuiltinRouter
 from twinstar.router.watcher import REGISTER, Watcher
 from twinstar.simulation.clocks import MachineClock
 from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.files import CLUSTER, SECRET
 from twinstar.simulation.freezing import Gate
 from twinstar.simulation.front import Front
 from twinstar.simulation.member import Process
@@ -45,17 +48,14 @@ class RouterMachine:
 
     def __init__(
         self,
-        cluster: str,
-        secret: bytes,
-        agents: Mapping[str, Address],
-        engines: Mapping[str, VirtualEngine],
+        read: Callable[[], Config],
         wires: Wires,
         store_for: Callable[[Gate, str, MachineClock, MemoryStore | None], Store],
         clock: MachineClock,
         randomness: Randomness,
     ) -> None:
-        self._cluster, self._secret, self._agents, self._wires = cluster, secret, agents, wires
-        self._databases = {name: engine.address for name, engine in engines.items()}
+        """`read` gives the machine's file as it is when it is asked."""
+        self._read, self._wires = read, wires
         self._store_for, self.clock, self._randomness = store_for, clock, randomness
         self.process: Process | None = None
         self.router: BuiltinRouter | None = None
@@ -75,17 +75,22 @@ class RouterMachine:
 
     async def _run(self, gate: Gate) -> None:
         """As `router/__main__.py` puts it together."""
+        nodes = {each.name: addresses(each) for each in self._read().nodes}
         transports = VirtualTransports(self._wires, gate, ROUTER_HOST)
         router = self.router = BuiltinRouter(
-            self._databases, {role: (endpoint(role),) for role in Role}, transports, self.clock,
-            max_hold_ms=_MAX_HOLD_MS, max_sessions=100,
-        )  # fmt: skip
+            {name: own.database for name, own in nodes.items()},
+            {role: (endpoint(role),) for role in Role},
+            transports,
+            self.clock,
+            max_hold_ms=_MAX_HOLD_MS,
+            max_sessions=100,
+        )
         await router.start()
         name = f"router-{self._randomness.token()}"
         watcher = Watcher(
-            self._agents,
-            Sender(self._cluster, self._secret, name, Part.ROUTER, self.clock.wall_ms()),
-            Inbox(self._cluster, self._secret),
+            {name: own.agent for name, own in nodes.items()},
+            Sender(CLUSTER, SECRET, name, Part.ROUTER, self.clock.wall_ms()),
+            Inbox(CLUSTER, SECRET),
             self.clock,
             router.follow,
         )
@@ -103,13 +108,11 @@ def endpoint(role: Role) -> Address:
 class Service:
     """Fronts of all databases, the router, two clients that write and read, and one that reads on standbys."""
 
-    def __init__(
-        self, router: RouterMachine, engines: Mapping[str, VirtualEngine], wires: Wires, clock: VirtualClock, seed: int
-    ) -> None:
+    def __init__(self, router: RouterMachine, wires: Wires, clock: VirtualClock, seed: int) -> None:
         self.router = router
         self.history: list[Operation] = []
         self._wires, self._clock = wires, clock
-        self._fronts = [Front(engine, wires) for engine in engines.values()]
+        self._fronts: list[Front] = []
         self._chance = random.Random(f"clients {seed}")
         self._numbers = count(FIRST_NUMBER)
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,9 +120,13 @@ class Service:
 
     def start(self, pause_ms: float) -> None:
         self.router.start()
-        self._tasks += [asyncio.create_task(front.run()) for front in self._fronts]
         for name, role in (("w1", Role.WRITE), ("w2", Role.WRITE), ("r1", Role.READ)):
             self.add_client(name, role, pause_ms)
+
+    def add_front(self, engine: VirtualEngine) -> None:
+        front = Front(engine, self._wires)
+        self._fronts.append(front)
+        self._tasks.append(asyncio.create_task(front.run()))
 
     def add_client(self, name: str, role: Role, pause_ms: float) -> SessionClient:
         client = SessionClient(
@@ -134,8 +141,9 @@ class Service:
         """Whether each client has had an answer to a read since it had so many."""
         return all(client.answered > before for client, before in zip(self.clients, answered, strict=True))
 
-    def breaches(self, leader: VirtualEngine, *, one_confirms: bool) -> list[str]:
-        """What clients were told in `quorum` and is not so, now that `leader` leads and everybody has been served.
+    def breaches(self, leader: VirtualEngine, given_up: Callable[[int], bool], *, one_confirms: bool) -> list[str]:
+        """What clients were told and is not so, now that `leader` leads and everybody has been served. What was
+        lawfully `given_up` is left out of what they were told.
 
         Through the `write` endpoint of one router every list is linearizable. Through `read` a standby shows what it
         has replayed, which may be old; where one confirmation is required it is not taken back.
@@ -146,7 +154,7 @@ class Service:
         ends = [self._end_of(key, leader) for key in dict.fromkeys(each.key for each in appends)]
         found = []
         for order, shown in (reads, lasting) if one_confirms else (reads,):
-            verdict = check_lists([*appends, *shown, *ends], order)
+            verdict = check_lists(_left_of([*appends, *shown, *ends], given_up), order)
             if isinstance(verdict, Refused):
                 found += [str(anomaly) for anomaly in verdict.anomalies]
         return found
@@ -176,3 +184,12 @@ class Service:
         process = self.router.process
         if process is not None and process.task.done():
             raise AssertionError(f"the router has ended: {process.task!r}")
+
+
+def _left_of(operations: list[Operation], given_up: Callable[[int], bool]) -> Iterator[Operation]:
+    """What they say of the values that nobody gave up."""
+    for each in operations:
+        if isinstance(each.value, tuple):
+            yield replace(each, value=tuple(value for value in each.value if not given_up(value)))
+        elif not isinstance(each.value, int) or not given_up(each.value):
+            yield each

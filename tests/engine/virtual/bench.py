@@ -7,7 +7,6 @@ from itertools import count
 from twinstar.model.address import Address
 from twinstar.model.engine import Upstream
 from twinstar.model.errors import EngineError
-from twinstar.model.register import Durability
 from twinstar.simulation.database import VirtualEngine
 from twinstar.simulation.fleet import Fleet
 from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
@@ -22,7 +21,7 @@ class VirtualBench:
         self.cut: set[tuple[str, str]] = set()
         """(from host, to host) pairs that nothing passes."""
         randomness = SeededRandomness(seed)
-        self.fleet = Fleet(self.clock, randomness, lambda *pair: pair not in self.cut, Witness(Durability.QUORUM))
+        self.fleet = Fleet(self.clock, randomness, lambda *pair: pair not in self.cut, Witness())
         self._engines = {m: VirtualEngine(m, Address(m, 5432), self.fleet) for m in MEMBERS}
         self._numbers = count(1)
 

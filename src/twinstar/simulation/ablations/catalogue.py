@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twinstar.simulation.ablations.changing import CHANGING
 from twinstar.simulation.ablations.counting import COUNTING
 from twinstar.simulation.ablations.detecting import DETECTING
 from twinstar.simulation.ablations.electing import ELECTING
@@ -9,4 +10,4 @@ from twinstar.simulation.ablations.following import FOLLOWING
 from twinstar.simulation.ablations.leases import LEASES
 from twinstar.simulation.ablations.swap import Ablation
 
-CATALOGUE: tuple[Ablation, ...] = (*COUNTING, *ELECTING, *FOLLOWING, *DETECTING, *LEASES)
+CATALOGUE: tuple[Ablation, ...] = (*COUNTING, *ELECTING, *FOLLOWING, *DETECTING, *LEASES, *CHANGING)

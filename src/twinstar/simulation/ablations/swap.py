@@ -47,13 +47,15 @@ class Ablation:
     durability: Durability = Durability.QUORUM
     members: int = 3
     voters_change: bool = False
-    """The clusters in which the safeguard has something to do; `voters_change`: those that drop and degrade quickly."""
+    turns: bool = False
+    """The clusters in which the safeguard has something to do; `voters_change`: those that drop and degrade quickly,
+    `turns`: those whose durability people change."""
     covered: str = ""
     """What covers for it, where nothing can be noticed as long as that is there."""
 
     def plan(self, seed: int) -> Plan:
         """A cluster of the seed's, and a day that is aimed at this safeguard."""
-        plan = draw(seed, Wishes(members=self.members, durability=self.durability))
+        plan = draw(seed, Wishes(members=self.members, durability=self.durability, turns=self.turns))
         if self.voters_change:
             plan = replace(plan, policy="degrade" if seed % 2 else "block", voter_removal_ms=1_500)
         return replace(plan, aimed=frozenset(self.aimed))
