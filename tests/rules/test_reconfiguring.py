@@ -61,6 +61,13 @@ def test_under_a_lease_who_is_no_member_any_more_is_no_copy() -> None:
     assert change.register.copies == {"n1", "n2"}
 
 
+def test_under_a_lease_who_was_removed_and_has_not_heard_of_it_does_not_take_over() -> None:
+    removed = LEASED.but(copies=frozenset({"n1", "n3"}))
+    for register, takes in ((LEASED, True), (removed, False)):
+        plan = decide(view("n2", register=register, register_age_ms=9_999, peers={"n1": SILENT}))
+        assert (plan.change is not None) == takes
+
+
 FORCED = LEASED.but(epoch=EPOCH + 1, phase=Phase.ELECTING, copies=frozenset({"n2"}), reason=Reason.FORCED.value)
 BEHIND = replace(view("n2").engine, position=Position(EPOCH, 10), upstream=None, receiving=False)
 

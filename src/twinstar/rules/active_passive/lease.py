@@ -152,9 +152,9 @@ def _eligible(view: View, register: Register) -> bool:
         return False
     if view.me in view.settings.nofailover or bound(view) > _claimed(register):
         return False
-    if _forced(register):
-        return view.me in register.copies
-    return _lag(register, position) <= view.settings.maximum_lag_bytes
+    if view.me not in register.copies:  # removed, and has not heard of it
+        return False
+    return _forced(register) or _lag(register, position) <= view.settings.maximum_lag_bytes
 
 
 def _forced(register: Register) -> bool:
@@ -174,7 +174,7 @@ def _lag(register: Register, position: Position) -> int:
 def _rank(view: View, register: Register) -> int:
     """How many living candidates are ahead of this member."""
     mine = (view.engine.position, view.settings.priorities.get(view.me, 0), view.me)
-    others = (m for m in view.settings.members if m not in {view.me, register.leader} | view.settings.nofailover)
+    others = register.copies - {view.me, register.leader} - view.settings.nofailover
     ahead = 0
     for member in others:
         peer = view.peer(member)

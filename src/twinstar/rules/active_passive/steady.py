@@ -86,8 +86,7 @@ def _voters(view: View, register: Register) -> tuple[EngineEffect | None, Change
 
 
 def _arrived(view: View, register: Register) -> ChangeRegister | None:
-    """`async`: who is attached is a copy, who is no data node any more is none. Nothing rests on it but what people
-    are shown, and who may be removed from the configuration."""
+    """`async`: who is attached is a copy, who is no data node any more is none. Nobody else takes over."""
     known = set(view.settings.members) - view.settings.nofailover
     copies = (register.copies | attached(view, register).keys()) & known | {view.me}
     if copies == register.copies or view.changing:
