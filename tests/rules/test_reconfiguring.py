@@ -9,9 +9,10 @@ import pytest
 
 from tests.rules.views import EPOCH, HERE, LIVING, MEMBERS, PRIMARY, REGISTER, SETTINGS, SILENT, attachment, view
 from twinstar.model.effects import Follow, Kill, Reason, Stop
-from twinstar.model.engine import Primary
+from twinstar.model.engine import Names, Primary
 from twinstar.model.position import Position
-from twinstar.model.register import Durability, Phase
+from twinstar.model.register import Durability, Phase, Register
+from twinstar.model.view import Peer
 from twinstar.rules.active_passive import decide
 
 LEASES = replace(SETTINGS, durability=Durability.ASYNC, required=0, lease_ms=3_000)
@@ -66,6 +67,17 @@ def test_under_a_lease_who_was_removed_and_has_not_heard_of_it_does_not_take_ove
     for register, takes in ((LEASED, True), (removed, False)):
         plan = decide(view("n2", register=register, register_age_ms=9_999, peers={"n1": SILENT}))
         assert (plan.change is not None) == takes
+
+
+@pytest.mark.parametrize("register", [REGISTER, LEASED])
+@pytest.mark.parametrize("of_n3", [LIVING, replace(LIVING, members=frozenset(MEMBERS) - {"n2"}), SILENT])
+def test_a_new_member_counts_when_the_others_that_are_heard_know_it(register: Register, of_n3: Peer) -> None:
+    two = register.but(copies=frozenset({"n1", "n3"}))
+    settings = LEASES if register is LEASED else SETTINGS
+    enforced = Names(EPOCH, frozenset() if register is LEASED else frozenset({"n3"}), two.required)
+    plan = decide(view("n1", register=two, settings=settings, peers={"n3": of_n3}, enforced=enforced))
+    taken_in = plan.change is not None and "n2" in plan.change.register.copies
+    assert taken_in == (of_n3 is SILENT or "n2" in of_n3.members)
 
 
 FORCED = LEASED.but(epoch=EPOCH + 1, phase=Phase.ELECTING, copies=frozenset({"n2"}), reason=Reason.FORCED.value)

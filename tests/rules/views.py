@@ -33,7 +33,9 @@ REGISTER = Register(
     reason="named",
 )
 
-LIVING = Peer(heard=True, ever_heard=True, engine=EngineWord.RUNNING, epoch=EPOCH, agent_age_ms=20)
+LIVING = Peer(
+    members=frozenset(MEMBERS), heard=True, ever_heard=True, engine=EngineWord.RUNNING, epoch=EPOCH, agent_age_ms=20
+)
 """A standby in good health."""
 LEADING = replace(LIVING, leading=True)
 SILENT = Peer(silent=True, ever_heard=True, engine=EngineWord.RUNNING, epoch=EPOCH, agent_age_ms=5_000)

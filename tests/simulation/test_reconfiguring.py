@@ -134,10 +134,17 @@ def test_whom_a_loss_is_accepted_for_leads_however_far_behind_it_is(tmp_path: Pa
 
 def test_a_member_that_does_not_know_who_leads_waits_until_its_file_has_it(tmp_path: Path) -> None:
     async def story(cluster: Cluster) -> None:
-        old = leader_of(cluster)
+        old, others = leader_of(cluster), standbys_of(cluster)
         assert cluster.people.begin_to_add("n4")
         await cluster.people.bring(old.name)
+        await cluster.clock.sleep_ms(5_000)
+        assert "n4" not in cluster.register.copies, "the others have not heard of it"
+        for each in others:
+            await cluster.kill_node(each.name)
         await cluster.until("a copy", lambda: "n4" in cluster.register.copies)
+        for each in others:
+            cluster.start(each.name)
+        await cluster.until("four again", lambda: sum(s.streaming for s in old.engine.senders) == 3)
         await cluster.people.tell("switchover", to="n4")
         await cluster.until("led by it", lambda: cluster.register.leader == "n4")
         await cluster.clock.sleep_ms(2_000)

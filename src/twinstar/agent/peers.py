@@ -186,6 +186,7 @@ class Peers:
                 not_leading_ms=self._not_leading_ms(known, now),
                 hears_me=alive is not None and self._me in alive.hears,
                 unheard=frozenset(gossip.extra.get("unheard", ())) if gossip else frozenset(),
+                members=frozenset(gossip.extra.get("members", ())) if gossip else frozenset(),
                 deaf_ms=max(0.0, now - max(known.deaf_since_ms, self._epoch_at_ms)) if gossip else 0.0,
                 suspects=relevant.suspects if relevant else False,
                 can_seal=relevant.can_seal if relevant else False,
@@ -238,6 +239,11 @@ class Peers:
         stuck = known.heartbeat is not None and known.heartbeat.agent_age_ms > _GOSSIP_NEW_MS
         bound_ms = _GOSSIP_NEW_MS if silent or stuck else _GOSSIP_OLD_MS
         return known.gossip if now - known.gossip_at_ms <= bound_ms else None
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Those that this agent was told of when it started."""
+        return tuple(sorted(self._addresses))
 
     def hears(self) -> tuple[str, ...]:
         now = self._clock.now_ms()

@@ -83,6 +83,7 @@ def to_agents(body: Body, memory: Memory, ledger: Ledger, lane: Lane, peers: Pee
             "has_data": has_data,
             "heard": list(memory.now.heard),
             "unheard": sorted(member for member, peer in peers.views().items() if peer.silent),
+            "members": peers.members,
             "opened": body.opened,
             "restart_pending": list(state.restart_pending),
             "drift": list(state.drift),

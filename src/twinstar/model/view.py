@@ -58,6 +58,8 @@ class Peer:
     """It answered a probe sent after the register last changed, and said that it hears this member."""
     unheard: frozenset[str] = frozenset()
     """By its gossip: the members that are silent to it."""
+    members: frozenset[str] = frozenset()
+    """By its gossip: those that its configuration names."""
     deaf_ms: float = 0
     """For how long it has been saying that this member is silent to it."""
     suspects: bool = False

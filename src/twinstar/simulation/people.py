@@ -201,16 +201,22 @@ class People:
         await stop()
         await self._take_out(name)
 
+    def _keep(self, name: str) -> None:
+        """It is not removed after all."""
+        self.leaving = ""
+        self._machines.names = (*self._machines.names, name)
+        self._machines.start(name)
+
     async def _take_out(self, name: str) -> None:
         machines = self._machines
         while self.leaving:
             outcome = await self.tell("remove", member=name)
             if outcome is not None and outcome.ok:
                 what = "leader removed" if self._led else "member removed"
-                if not self.edit(lambda config: without(config, name), what):  # too few would be left by now
-                    machines.names = (*machines.names, name)
-                    machines.start(name)
-                self.leaving = ""
+                if self.edit(lambda config: without(config, name), what):
+                    self.leaving = ""
+                else:  # too few would be left by now
+                    self._keep(name)
             await machines.clock.sleep_ms(_AGAIN_MS)
         await self._roll_out()
 
@@ -218,18 +224,25 @@ class People:
 
     def finish(self) -> None:
         """They finish what was begun, when nothing is in their way any more."""
-        if self._finishing is None or self._finishing.done():
-            self._finishing = asyncio.create_task(self._finish())
+        if self._finishing is not None:
+            self._finishing.cancel()
+        self._finishing = asyncio.create_task(self._finish())
 
     def check(self) -> None:
         """Raises what they have ended with and never should."""
-        if self._finishing is not None and self._finishing.done():
+        if self._finishing is not None and self._finishing.done() and not self._finishing.cancelled():
             self._finishing.result()
 
     async def _finish(self) -> None:
+        await self._bring_all()
+        if self.leaving and self._machines.register.lease_ms and self._machines.register.leader == self.leaving:
+            self._keep(self.leaving)  # what it alone has would be lost with it
         if self.leaving:
             await self._machines.kill_node(self.leaving)
             await self._take_out(self.leaving)
+        await self._bring_all()
+
+    async def _bring_all(self) -> None:
         while self._behind:
             for machine in sorted(self._behind):
                 await self.bring(machine)

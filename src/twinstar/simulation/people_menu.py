@@ -9,6 +9,7 @@ from twinstar.config.check import check
 from twinstar.config.derive import copies
 from twinstar.config.schema import Config, NodeTags
 from twinstar.model.register import Durability
+from twinstar.rules.election import majority
 from twinstar.simulation.people import without
 from twinstar.simulation.plan import MEMBERS
 from twinstar.simulation.scene import Fault, Scene
@@ -60,22 +61,33 @@ async def _remove_member(scene: Scene, name: str) -> None:
     when it hears the others again, and knows of nothing.
     """
     cluster, chance = scene.cluster, scene.chance
-    if cluster.people.leaving or len(cluster.names) < 3 or check(without(cluster.files.wanted, name)) is not None:
+    if cluster.people.leaving or not _can_do_without(scene, name):
         return
-    leads = name == cluster.register.leader
-    orderly, cut_off = leads and chance.random() < 0.5, chance.random() < 0.3
+    leads, leased = name == cluster.register.leader, bool(cluster.register.lease_ms)
+    orderly, cut_off = leads and (leased or chance.random() < 0.5), chance.random() < 0.3
 
     async def stop() -> None:
         if orderly:
             scene.tell("remove", member=name)  # which is refused
             scene.tell("switchover")
             await cluster.clock.sleep_ms(chance.uniform(0, 3_000))
-        if cut_off:
+        if cut_off and not leads:
             cluster.isolate(name, store=chance.random() < 0.5)
-        else:
+        elif not leased or cluster.register.leader != name:
             await cluster.kill_node(name)
 
     await _begun(scene, cluster.people.remove(name, stop))
+
+
+def _can_do_without(scene: Scene, name: str) -> bool:
+    """Whether the others, who all have a copy, can elect and confirm without it for good."""
+    cluster, register = scene.cluster, scene.cluster.register
+    if len(cluster.names) < 3 or check(without(cluster.files.wanted, name)) is not None:
+        return False
+    left = register.copies - {name}
+    required = max(register.required, cluster.files.settings.required)
+    whole = all(not cluster.members[each].engine.disk.incomplete for each in left)
+    return whole and len(left) >= max(majority(len(register.copies)), len(register.copies) - required, required + 1)
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -85,6 +97,9 @@ def _edit(reached: str, edited: Callable[[Scene, Config, str], dict[str, Any]]) 
     """The file is edited, and read by one machine after another."""
 
     async def strike(scene: Scene, name: str) -> None:
+        if scene.cluster.people.leaving:
+            return
+
         def edit(config: Config) -> Config:
             return config.model_copy(update=edited(scene, config, name))
 

@@ -106,17 +106,21 @@ async def _another_number(scene: Scene, _: str) -> None:
 
 
 async def _unknown_to_the_others(scene: Scene, _: str) -> None:
-    """A new member leads before those who are to follow it have heard of it."""
+    """A new member leads before those who are to follow it have heard of it: they were off when it came."""
     stage = await _set(scene)
     cluster = scene.cluster
     if stage is None or len(cluster.names) + 1 not in MEMBERS or cluster.people.leaving:
         return
-    name, leader = next_name(scene), stage.register.leader
+    name, leader, voters = next_name(scene), stage.register.leader, stage.register.voters
     if not cluster.people.begin_to_add(name):
         return
+    if stage.chances(0.8):
+        await stage.kill(voters)
     await cluster.people.bring(leader)
     if not await stage.seen(lambda: name in stage.register.copies, 10_000, look_ms=10):
         return
+    stage.start(voters & set(cluster.names))
+    await stage.pause(0, 1_500)
     asked = stage.register.leader
     if stage.chances(0.5):
         scene.tell("switchover", at=asked, to=name)

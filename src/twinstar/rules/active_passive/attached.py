@@ -22,11 +22,19 @@ def counted(primary: Primary | None, register: Register) -> dict[str, Attachment
 
 
 def arrived(view: View, register: Register) -> frozenset[str]:
-    """Who may be a voter: streams, and is near the end of the log."""
+    """Who may be a voter: streams, is near the end of the log, and is known."""
     end = view.primary.position.lsn if view.primary else 0
-    known = set(view.settings.members) - view.settings.nofailover
-    here = attached(view, register)
-    return frozenset(m for m, a in here.items() if m in known and a.streaming and end - a.flush_lsn <= _NEAR_BYTES)
+    near = {m for m, a in attached(view, register).items() if a.streaming and end - a.flush_lsn <= _NEAR_BYTES}
+    return known(view, register) & near
+
+
+def known(view: View, register: Register) -> frozenset[str]:
+    """The data nodes of the configuration; a new one when it is in that of the other copies, too: one that came to lead
+    before could not be followed, nor missed, by those to which it is a stranger.
+    """
+    told = [m for m in register.copies - {view.me} if view.peer(m).heard]
+    others = frozenset(view.settings.members) - view.settings.nofailover
+    return frozenset(m for m in others if m in register.copies or all(m in view.peer(each).members for each in told))
 
 
 def flushed(view: View, register: Register) -> frozenset[str]:

@@ -18,7 +18,7 @@ from twinstar.model.effects import (
 from twinstar.model.engine import Names
 from twinstar.model.register import Durability, Register
 from twinstar.model.view import View
-from twinstar.rules.active_passive.attached import arrived, attached, flushed
+from twinstar.rules.active_passive.attached import arrived, attached, flushed, known
 from twinstar.rules.active_passive.lease import holding, outstayed
 from twinstar.rules.active_passive.local import in_time, names_for
 from twinstar.rules.active_passive.other_durability import to_async, under_lease
@@ -87,8 +87,7 @@ def _voters(view: View, register: Register) -> tuple[EngineEffect | None, Change
 
 def _arrived(view: View, register: Register) -> ChangeRegister | None:
     """`async`: who is attached is a copy, who is no data node any more is none. Nobody else takes over."""
-    known = set(view.settings.members) - view.settings.nofailover
-    copies = (register.copies | attached(view, register).keys()) & known | {view.me}
+    copies = (register.copies | attached(view, register).keys()) & known(view, register) | {view.me}
     if copies == register.copies or view.changing:
         return None
     changed = register.but(copies=copies, reason=Reason.VOTERS.value)
@@ -98,11 +97,11 @@ def _arrived(view: View, register: Register) -> ChangeRegister | None:
 def _goal(view: View, register: Register) -> Quorum:
     """Where the voters should be. While paused nobody is removed."""
     settings, here = view.settings, attached(view, register)
-    known = set(settings.members) - settings.nofailover
+    members = known(view, register)
     gone = frozenset(
         m
         for m in register.voters
-        if m not in known or (view.absent_ms.get(m, 0.0) >= settings.voter_removal_ms and m not in here)
+        if m not in members or (view.absent_ms.get(m, 0.0) >= settings.voter_removal_ms and m not in here)
     )
     return desired(
         voters=register.voters,
