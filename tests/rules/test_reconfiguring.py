@@ -48,6 +48,18 @@ def test_who_has_asked_for_a_lease_is_bound_by_it_before_it_is_known(
     assert (decide(view("n1", settings=LEASES, **asked)).engine == Kill()) == ends
 
 
+def test_another_lease_comes_with_a_renewal_and_in_doubt_the_shorter_one_binds() -> None:
+    renewing = view("n1", register=LEASED, settings=LEASES, renewed_age_ms=500)
+    change = decide(renewing).change
+    assert change is not None
+    assert change.register.lease_ms == LEASES.lease_ms == 3_000
+    for asked_ms in (3_000, 1_000):
+        doubt = replace(renewing, changing=True, asked_lease_ms=asked_ms)
+        assert decide(replace(doubt, lease_left_ms=250)).engine is None
+        assert decide(replace(doubt, lease_left_ms=90)).engine == Kill()
+        assert decide(replace(doubt, lease_left_ms=1_000, guard_silent_ms=2_001)).engine == Kill()
+
+
 def test_no_lease_begins_before_it_is_known_where_the_log_ends() -> None:
     """Without a published position nothing would bound what is lost."""
     change = decide(view("n1", settings=LEASES, primary=None)).change

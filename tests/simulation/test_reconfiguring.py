@@ -77,6 +77,21 @@ def test_under_a_lease_an_agent_that_is_restarted_without_the_store_is_ended_by_
     play(tmp_path, story, seed, LEASED)
 
 
+@pytest.mark.parametrize("lease_ms", [500, 9_000])
+def test_another_lease_is_read_and_kept(tmp_path: Path, lease_ms: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        cluster.client()
+        await changed(cluster, "bounds changed", lease_ms=lease_ms)
+        await cluster.until("in effect", lambda: cluster.register.lease_ms == lease_ms)
+        old, epoch, began = leader_of(cluster), cluster.register.epoch, cluster.clock.now_ms()
+        cluster.isolate(old.name)
+        new = await led_anew(cluster, epoch)
+        assert new is not old
+        assert (cluster.clock.now_ms() - began > 2_500) == (lease_ms == 9_000)
+
+    play(tmp_path, story, 1, LEASED)
+
+
 @pytest.mark.parametrize("agent_dies", [False, True])
 @seeds
 def test_a_leader_that_does_not_learn_of_its_first_lease_ends_with_it(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -57,7 +58,7 @@ class Ledger:
         self.changed_sent_ms = _NEVER_MS
         """When the last change of ours that applied was sent; known as soon as the change is seen, by whatever way."""
         self.asked_lease: tuple[float, int] | None = None
-        """While a change that brings a first lease is under way or in doubt: when it was sent, and that lease."""
+        """While a change that brings a first or another lease is under way or in doubt: when it was sent, and that."""
         self.on_lease_asked: Callable[[], None] = lambda: None
         """The guard must know of a lease before anybody else can."""
         self._sent = ("", _NEVER_MS)
@@ -71,10 +72,10 @@ class Ledger:
 
     @property
     def lease_until_ms(self) -> float:
-        """When this leader's lease ends, also one that it has asked for; counted from before the change was sent."""
-        if self.asked_lease is not None:
-            return sum(self.asked_lease)
-        return self.changed_sent_ms + (self.register.lease_ms if self.register else 0)
+        """When this leader's lease ends, and one that it has asked for; counted from before the change was sent."""
+        asked_ms = sum(self.asked_lease) if self.asked_lease else math.inf
+        lease_ms = self.register.lease_ms if self.register else 0
+        return min(asked_ms, self.changed_sent_ms + lease_ms if lease_ms else math.inf)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -173,7 +174,7 @@ class Ledger:
     async def change(self, wanted: ChangeRegister) -> bool:
         """Tries one change and, when its outcome is unknown, settles it. True when it is ours that stands."""
         self.changing = True
-        if wanted.register.lease_ms and self.register is not None and not self.register.lease_ms:
+        if self.register is not None and wanted.register.lease_ms not in (0, self.register.lease_ms):
             self.asked_lease = self._clock.now_ms(), wanted.register.lease_ms
             self.on_lease_asked()
         try:

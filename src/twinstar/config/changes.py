@@ -55,7 +55,7 @@ _TABLE: dict[str, tuple[Takes, str]] = {
     "required": (Takes.RELOAD, ""),
     "policy": (Takes.RELOAD, ""),
     "preset": (Takes.RESTART_AGENT, ""),
-    "lease_ms": (Takes.RESTART_AGENT, ""),
+    "lease_ms": (Takes.RELOAD, ""),
     "maximum_lag_bytes": (Takes.RELOAD, ""),
     "timing": (Takes.RESTART_AGENT, ""),
     "timing.voter_removal_ms": (Takes.RELOAD, ""),

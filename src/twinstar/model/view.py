@@ -138,14 +138,14 @@ class View:
     an earlier run may have told the guard of one."""
     lease_left_ms: float
     """`async`: until this leader's lease ends, counted from before its last successful renewal was sent; or until that
-    ends which it has asked for."""
+    ends which it has asked for, if that is sooner."""
     guard_silent_ms: float
     """Since this agent last heard its own guard, or since its start."""
     renewed_age_ms: float
     """`async`: since the last renewal was sent."""
     peers: Mapping[str, Peer]
     asked_lease_ms: int = 0
-    """The lease that this leader has asked for with a change to `async` whose outcome is not known yet; else 0."""
+    """The first or another lease that this leader has asked for by a change whose outcome is not known yet; else 0."""
     spent: int = 0
     """The highest epoch for which a promotion of this database was begun and cut off by a crash."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from twinstar.guard.core import Record
 from twinstar.model.effects import ChangeRegister
-from twinstar.model.register import Durability
 from twinstar.model.view import View
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.scene import Fault, Scene
@@ -21,8 +20,8 @@ def _failover(view: View) -> ChangeRegister:
 async def _set(scene: Scene) -> Stage | None:
     """The stage, when the cluster is led by a lease and whole."""
     stage = Stage(scene)
-    leased = stage.cluster.plan.durability is Durability.ASYNC
-    return stage if leased and await stage.calm() else None
+    leased = stage.cluster.plan.leased and await stage.calm()
+    return stage if leased and stage.register.lease_ms else None
 
 
 async def _cut_off(scene: Scene, _: str) -> None:
@@ -32,7 +31,7 @@ async def _cut_off(scene: Scene, _: str) -> None:
     stage = await _set(scene)
     if stage is None:
         return
-    leader, lease_ms = stage.register.leader, stage.cluster.plan.lease_ms
+    leader, lease_ms = stage.register.leader, stage.lease_ms
     for name in stage.cluster.names:
         stage.cluster.rate(name, 0.998 if name == leader else 1.002)
     store, guard = stage.member(leader).store, stage.member(leader).guard_process
@@ -65,7 +64,7 @@ async def _by_hand(scene: Scene, _: str) -> None:
     else:
         stage.cluster.cut_store(leader)
     scene.ask(_failover, stage.one_of(set(stage.cluster.names) - {leader}))
-    await stage.pause(500, 2 * stage.cluster.plan.lease_ms + 500)
+    await stage.pause(500, 2 * stage.lease_ms + 500)
 
 
 async def _not_gone(scene: Scene, _: str) -> None:
@@ -77,7 +76,7 @@ async def _not_gone(scene: Scene, _: str) -> None:
     stage.stop_agent(leader)
     await stage.pause(0, 200)
     stage.member(leader).engine.crash(others_for_ms=scene.chance.uniform(0, 600))
-    await stage.pause(500, 2 * stage.cluster.plan.lease_ms)
+    await stage.pause(500, 2 * stage.lease_ms)
 
 
 async def _without_guard(scene: Scene, _: str) -> None:
@@ -87,10 +86,10 @@ async def _without_guard(scene: Scene, _: str) -> None:
         return
     leader = stage.register.leader
     await stage.cluster.kill_guard(leader)
-    await stage.pause(1.3 * stage.cluster.plan.lease_ms + 500, 2 * stage.cluster.plan.lease_ms + 500)
+    await stage.pause(1.3 * stage.lease_ms + 500, 2 * stage.lease_ms + 500)
     stage.stop_agent(leader)
     stage.cluster.isolate(leader)
-    await stage.pause(1_000, 2 * stage.cluster.plan.lease_ms)
+    await stage.pause(1_000, 2 * stage.lease_ms)
 
 
 async def _guard_alone(scene: Scene, _: str) -> None:
@@ -105,7 +104,7 @@ async def _guard_alone(scene: Scene, _: str) -> None:
     member = stage.member(leader)
     member.record = Record()
     stage.cluster.start_guard(leader)
-    if not await stage.seen(lambda: not member.engine.has_processes, stage.cluster.plan.lease_ms + 1_500, look_ms=10):
+    if not await stage.seen(lambda: not member.engine.has_processes, stage.lease_ms + 1_500, look_ms=10):
         stage.broken(f"F: nobody explains the database of {leader}, and its guard leaves it alone")
 
 

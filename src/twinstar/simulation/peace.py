@@ -87,7 +87,7 @@ async def _paused(scene: Scene, _: str) -> None:
 async def _as_many_as_it_bears(scene: Scene, _: str) -> None:
     """As many copies are dead as the protocol bears, and the leader changes: the others serve (invariant 5)."""
     stage = Stage(scene)
-    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+    if not await stage.calm() or stage.register.durability is not Durability.QUORUM:
         return
     register = stage.register
     copies, required = len(register.copies), register.required
@@ -134,7 +134,7 @@ async def _hangs(scene: Scene, _: str) -> None:
 async def _apart(scene: Scene, _: str) -> None:
     """Nobody hears anybody, all hear the store: with the policy `degrade` one goes on alone."""
     stage = Stage(scene)
-    if stage.cluster.plan.policy != "degrade" or not await stage.calm():
+    if stage.cluster.files.settings.policy != "degrade" or not await stage.calm():
         return
     names = stage.cluster.names
     if stage.chances(0.5):
@@ -143,14 +143,14 @@ async def _apart(scene: Scene, _: str) -> None:
         stage.cut(name, set(names) - {name})
     await stage.pause(0, 300)
     stage.start(names)
-    if not await stage.serves(3 * stage.cluster.plan.voter_removal_ms + 60_000):
+    if not await stage.serves(3 * stage.cluster.files.settings.voter_removal_ms + 60_000):
         stage.broken("I5: nobody hears anybody, all hear the store, and nobody serves")
 
 
 async def _no_heartbeats(scene: Scene, _: str) -> None:
     """The leader's datagrams are lost, its log arrives and its database answers."""
     stage = Stage(scene)
-    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+    if not await stage.calm() or stage.register.durability is not Durability.QUORUM:
         return
     leader, between = stage.register.leader, stage.cluster.wires.between
     host = stage.member(leader).host
@@ -168,7 +168,7 @@ async def _no_heartbeats(scene: Scene, _: str) -> None:
 async def _guards_word(scene: Scene, _: str) -> None:
     """The leader's agent is gone, and then its database dies: the others act on its guard's word, at once."""
     stage = Stage(scene)
-    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+    if not await stage.calm() or stage.register.durability is not Durability.QUORUM:
         return
     leader, epoch = stage.register.leader, stage.register.epoch
     if not stage.register.voters or stage.register.required == 0:
@@ -197,7 +197,7 @@ async def _impostor(scene: Scene, _: str) -> None:
 async def _former_leader_ends(scene: Scene, _: str) -> None:
     """The agent of a leader that is replaced hangs: its guard ends the database."""
     stage = Stage(scene)
-    if not await stage.calm() or stage.cluster.plan.durability is not Durability.QUORUM:
+    if not await stage.calm() or stage.register.durability is not Durability.QUORUM:
         return
     old, epoch, others = stage.register.leader, stage.register.epoch, stage.register.voters
     if not others:

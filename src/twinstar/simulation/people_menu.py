@@ -133,7 +133,8 @@ def _tags(scene: Scene, config: Config, name: str) -> dict[str, Any]:
 
 def _bounds(scene: Scene, config: Config, _: str) -> dict[str, Any]:
     timing = config.timing.model_copy(update={"voter_removal_ms": scene.chance.choice((1_500, 10_000))})
-    return {"timing": timing, "maximum_lag_bytes": scene.chance.choice((640, 6_400, 1 << 20))}
+    lease_ms = scene.chance.choice((1_000, 2_000, 5_000))
+    return {"timing": timing, "lease_ms": lease_ms, "maximum_lag_bytes": scene.chance.choice((640, 6_400, 1 << 20))}
 
 
 def _durability(_: Scene, config: Config, __: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ async def _accepted_loss(scene: Scene, _: str) -> None:
         await stage.kill([chosen])
         await stage.pause(0, 500)
         stage.start([chosen])
-    await stage.seen(stage.cluster.leader, _REACHED_MS + 2 * stage.register.lease_ms)
+    await stage.seen(stage.cluster.leader, _REACHED_MS + 2 * stage.lease_ms)
     await stage.pause(0, 1_000)
     stage.cluster.rejoin(chosen)
     stage.cluster.wires.cut.clear()
@@ -80,7 +80,7 @@ async def _lease_in_doubt(scene: Scene, _: str) -> None:
         if stage.chances(0.5):
             stage.start([leader])
             cluster.cut_store(leader)
-    await stage.pause(500, 3 * cluster.plan.lease_ms)
+    await stage.pause(500, 3 * stage.lease_ms)
 
 
 async def _another_number(scene: Scene, _: str) -> None:

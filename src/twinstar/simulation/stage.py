@@ -28,6 +28,11 @@ class Stage:
     def register(self) -> Register:
         return self.cluster.register
 
+    @property
+    def lease_ms(self) -> int:
+        """As it is, or is to be."""
+        return max(self.register.lease_ms, self.cluster.files.settings.lease_ms)
+
     async def calm(self) -> bool:
         """Everything is healed and whole, so that what follows meets the cluster in a known state. False: it does not
         become whole in time.

@@ -53,7 +53,7 @@ async def _other_confirmers(scene: Scene, _: str) -> None:
     away = stage.some_of(register.voters, least=1)
     stage.cut(leader, away)
     changed = lambda: stage.register.copies != register.copies or _unlike(stage, leader)  # noqa: E731
-    await stage.seen(changed, stage.cluster.plan.voter_removal_ms + 3_000)
+    await stage.seen(changed, stage.cluster.files.settings.voter_removal_ms + 3_000)
     if stage.chances(0.5):  # the other way round: they come back
         await stage.pause(500, 1_500)
         stage.mend(leader, away)
@@ -102,12 +102,12 @@ async def _trouble(stage: Stage, leader: str) -> None:
 async def _arrives_and_hangs(scene: Scene, _: str) -> None:
     """A leader that was alone takes a copy back which hangs at once, and is then lost; the copy goes on."""
     stage = Stage(scene)
-    if stage.cluster.plan.policy != "degrade" or not await stage.calm():
+    if stage.cluster.files.settings.policy != "degrade" or not await stage.calm():
         return
     leader, voters = stage.register.leader, stage.register.voters
     stage.cut(leader, voters)
     alone = lambda: stage.register.required == 0 and stage.member(leader).engine.names.required == 0  # noqa: E731
-    if not voters or not await stage.seen(alone, stage.cluster.plan.voter_removal_ms + 4_000):
+    if not voters or not await stage.seen(alone, stage.cluster.files.settings.voter_removal_ms + 4_000):
         return
     await stage.pause(0, 1_000)
     back, engine = stage.one_of(voters), stage.member(leader).engine
@@ -138,7 +138,7 @@ async def _late_change(scene: Scene, _: str) -> None:
         return
     store.faults.late_request, store.faults.late_ms = 1.0, (1_000.0, 6_000.0)
     stage.cut(leader, away)
-    if not await stage.seen(lambda: _unlike(stage, leader), stage.cluster.plan.voter_removal_ms + 3_000):
+    if not await stage.seen(lambda: _unlike(stage, leader), stage.cluster.files.settings.voter_removal_ms + 3_000):
         return
     await stage.pause(0, 2_500)
     if stage.chances(0.4):
@@ -329,7 +329,7 @@ async def _dies_promoting(scene: Scene, _: str) -> None:
     old, epoch = stage.register.leader, stage.register.epoch
     await stage.kill([old])
     named = lambda: stage.register.epoch > epoch and stage.register.phase is Phase.LEADING  # noqa: E731
-    if not await stage.seen(named, 3_000 + 2 * stage.cluster.plan.lease_ms):
+    if not await stage.seen(named, 3_000 + 2 * stage.lease_ms):
         return
     winner = stage.register.leader
     await stage.pause(0, 80)
@@ -340,7 +340,7 @@ async def _dies_promoting(scene: Scene, _: str) -> None:
     if stage.chances(0.5):
         stage.cluster.isolate(winner)
     stage.start([old])
-    await stage.pause(500, 3_000 + 2 * stage.cluster.plan.lease_ms)
+    await stage.pause(500, 3_000 + 2 * stage.lease_ms)
     stage.cluster.thaw(winner)
     await stage.pause(0, 500)
 

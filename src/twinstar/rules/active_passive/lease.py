@@ -41,11 +41,10 @@ def holding(view: View, register: Register) -> tuple[ChangeRegister | None, Engi
     An agent that was started anew does not know how long its predecessor's lease lasts. Its guard does, and ends the
     database then; so it renews, provided that the guard is there.
     """
-    if view.guard_silent_ms > register.lease_ms * (1 if view.has_changed else _UNKNOWN_SHARE):
+    lease_ms = min(register.lease_ms, view.asked_lease_ms or register.lease_ms)
+    if view.guard_silent_ms > lease_ms * (1 if view.has_changed else _UNKNOWN_SHARE):
         return None, Kill()
-    if not view.has_changed:
-        return renewal(view, register), None
-    if not holds(register, view.lease_left_ms):
+    if view.has_changed and view.lease_left_ms <= lease_ms * _STOP_SHARE:
         return None, Kill()
     return renewal(view, register), None
 
@@ -62,12 +61,13 @@ def holds(register: Register, left_ms: float) -> bool:
 
 
 def renewal(view: View, register: Register) -> ChangeRegister | None:
-    """The next renewal when it is due. One that is too late still applies if nobody took over meanwhile."""
+    """The next renewal when it is due, for as long as is configured by now. One that is too late still applies if
+    nobody took over meanwhile."""
     interval_ms = LeaseTimes.of(register.lease_ms, view.settings.renewal_ms).renewal_ms
     if view.changing or view.renewed_age_ms < interval_ms:
         return None
     position = view.primary.position if view.primary else register.position
-    renewed = register.but(renewals=register.renewals + 1, position=position)
+    renewed = register.but(renewals=register.renewals + 1, position=position, lease_ms=view.settings.lease_ms)
     return ChangeRegister(renewed, view.revision, Reason.RENEWED)
 
 
