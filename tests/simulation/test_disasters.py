@@ -61,6 +61,6 @@ def test_what_no_run_reached_is_known() -> None:
 def test_what_is_wished_for_is_not_left_to_the_seed(durability: Durability, store: StoreKind) -> None:
     for seed in range(50):
         drawn, wished = draw(seed), draw(seed, Wishes(4, durability, store))
-        assert (wished.size, wished.durability, wished.store) == (4, durability, store)
+        assert (wished.size, wished.durability, wished.store, wished.turns) == (4, durability, store, False)
         assert (wished.policy, wished.faults, wished.lease_ms) == (drawn.policy, drawn.faults, drawn.lease_ms)
         assert drawn.size in MEMBERS

@@ -10,10 +10,9 @@ from collections.abc import Awaitable, Callable
 
 from twinstar.model.register import Durability
 from twinstar.rules.active_passive import operator
-from twinstar.rules.election import majority
 from twinstar.simulation.scene import Fault, Scene
 from twinstar.simulation.senders import Sender
-from twinstar.simulation.stage import Stage
+from twinstar.simulation.stage import Stage, needed
 from twinstar.simulation.wires import Weather
 
 _SERVICE_MS = 20_000.0
@@ -89,9 +88,8 @@ async def _as_many_as_it_bears(scene: Scene, _: str) -> None:
     stage = Stage(scene)
     if not await stage.calm() or stage.register.durability is not Durability.QUORUM:
         return
-    register = stage.register
-    copies, required = len(register.copies), register.required
-    spare = copies - max(majority(copies), copies - required, required + 1)
+    register, copies = stage.register, len(stage.register.copies)
+    spare = copies - needed(copies, register.required)
     dead = stage.scene.chance.sample(sorted(register.voters), min(spare, len(register.voters)))
     await stage.kill(dead)
     await stage.pause(0, 600)
@@ -113,7 +111,7 @@ async def _as_many_as_it_bears(scene: Scene, _: str) -> None:
 async def _only_the_store_hears(scene: Scene, _: str) -> None:
     """A leader whom only the store hears does not stand in the way of the others."""
     stage = Stage(scene)
-    if not await stage.calm() or len(stage.cluster.names) < 3:
+    if not await stage.calm() or not stage.can_spare_the_leader:
         return
     leader = stage.register.leader
     stage.cluster.isolate(leader, store=False)
@@ -124,7 +122,7 @@ async def _only_the_store_hears(scene: Scene, _: str) -> None:
 async def _hangs(scene: Scene, _: str) -> None:
     """A leader's database hangs: its agent finds out."""
     stage = Stage(scene)
-    if not await stage.calm() or len(stage.cluster.names) < 3:
+    if not await stage.calm() or not stage.can_spare_the_leader:
         return
     stage.member(stage.register.leader).engine.hung = True
     if not await stage.serves(_HUNG_MS):

@@ -9,10 +9,10 @@ from twinstar.config.check import check
 from twinstar.config.derive import copies
 from twinstar.config.schema import Config, NodeTags
 from twinstar.model.register import Durability
-from twinstar.rules.election import majority
 from twinstar.simulation.people import without
 from twinstar.simulation.plan import MEMBERS
 from twinstar.simulation.scene import Fault, Scene
+from twinstar.simulation.stage import needed
 
 Act = Callable[[Scene, str], Awaitable[None]]
 
@@ -87,7 +87,7 @@ def _can_do_without(scene: Scene, name: str) -> bool:
     left = register.copies - {name}
     required = max(register.required, cluster.files.settings.required)
     whole = all(not cluster.members[each].engine.disk.incomplete for each in left)
-    return whole and len(left) >= max(majority(len(register.copies)), len(register.copies) - required, required + 1)
+    return whole and len(left) >= needed(len(register.copies), required)
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Wishes:
 
 
 def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
-    """The plan of a seed. A wish changes nothing but what it names."""
+    """The plan of a seed. A wish changes nothing but what it names; a durability that is wished stays."""
     chance = random.Random(f"plan {seed}")
     size = chance.choices((3, 5, 2, 4, 7), weights=(24, 6, 6, 3, 1))[0]
     plan = Plan(
@@ -79,7 +79,8 @@ def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
         faults=chance.randint(3, 8),
         turns=chance.random() < _TURNS,
     )
+    turns = False if wishes.turns is None and wishes.durability is not None else wishes.turns
     wished: dict[str, Any] = {
-        "size": wishes.members, "durability": wishes.durability, "store": wishes.store, "turns": wishes.turns,
+        "size": wishes.members, "durability": wishes.durability, "store": wishes.store, "turns": turns,
     }  # fmt: skip
     return replace(plan, **{name: value for name, value in wished.items() if value is not None})

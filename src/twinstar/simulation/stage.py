@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from twinstar.model.register import Register
+from twinstar.rules.election import majority
 from twinstar.simulation.cluster import Cluster
 from twinstar.simulation.member import Member
 from twinstar.simulation.scene import Scene, resumed
 
 _LOOK_MS = 1.0
 _CALM_MS = 12_000.0
+
+
+def needed(copies: int, required: int) -> int:
+    """So many of the copies elect and confirm (invariant 5)."""
+    return max(majority(copies), copies - required, required + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,12 @@ class Stage:
     def lease_ms(self) -> int:
         """As it is, or is to be."""
         return max(self.register.lease_ms, self.cluster.files.settings.lease_ms)
+
+    @property
+    def can_spare_the_leader(self) -> bool:
+        """Whether the other copies serve without it."""
+        copies, register = len(self.register.copies), self.register
+        return copies > 2 and (bool(register.lease_ms) or copies - 1 >= needed(copies, register.required))
 
     async def calm(self) -> bool:
         """Everything is healed and whole, so that what follows meets the cluster in a known state. False: it does not
