@@ -14,14 +14,17 @@ Then each member M has applied the tombstone before it wrote the report; what M 
 streams are in order; what M writes later knows the tombstone. And when M, too, has forgotten it, M stamps its
 insertions above its floor: so they are above the tombstone for those who still have it. (A clock that is slow or was
 set back would otherwise have its insertions refused there, and nowhere else.) A node raises its floor before it
-reports it, to its clock less the retention; the floor never goes back, and survives a restart.
+reports it, to its clock less the retention, and then waits until all transactions that were open have ended: an
+insertion that was stamped earlier and commits later would be below it. The floor never goes back, and survives a
+restart.
 
 *A position is effective*: below the oldest row of that stream which could not be applied and still waits (a dead
 letter). Otherwise what waits would come back after the tombstone is gone.
 
 *A member that is away* reports nothing, so nothing is forgotten; and it may come back after any time. What limits
 this is that it is no longer a member (`membership`). Streams of the dead belong to the cut until every member has all
-that anyone received of them.
+that anyone received of them; and a node counts a dead member among the others until it has applied its log to the
+end.
 
 Forgotten with the tombstone: the contributions that count no more, and what it kept. `collected` is raised to its
 stamp in the same transaction: the base of later insertions (`writing`).
