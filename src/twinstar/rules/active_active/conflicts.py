@@ -12,7 +12,8 @@ greater took its place and no write ever did. Each arriving write names, for eac
 its place there. If that is a local write, it names it. If it arrives, either it names it, or it is found lost here.
 The same holds on every other node that it reaches.
 
-**Something replaced may be taken for lost**, on a node that hears of a version after its successor's successor: A
+**Something replaced may be taken for lost**: the early versions of a chain that loses as a whole; and, on a node that
+hears of a version after its successor's successor, an ancestor of what won: A
 writes, B writes over it, C over that, and C's write arrives before B's. To tell for certain a row would have to carry
 all its ancestors. So a conflict log is complete, and may have more than it must; it is keyed by the version, so that
 the same one arriving again adds nothing.
