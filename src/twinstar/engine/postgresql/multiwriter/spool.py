@@ -71,6 +71,15 @@ class Spool:
     def unread(self) -> bool:
         return self._reading < len(self._segments) - 1 or self._offset < self._newest.whole
 
+    @property
+    def whole(self) -> bool:
+        """Whether no transaction is unfinished."""
+        return self._newest.size == self._newest.whole
+
+    def rewind(self) -> None:
+        """Reading begins anew with the oldest that is left."""
+        self._reading, self._offset = 0, 0
+
     def append(self, messages: list[bytes], end_lsn: int) -> None:
         """Adds messages. `end_lsn`: how far the stream is complete with those up to the last commit among them."""
         whole = max((at for at, message in enumerate(messages, 1) if message[0] == _COMMIT), default=0)

@@ -28,7 +28,7 @@ TEXT_OPTIONS = (
 """What a value's text depends on: the same in the session that writes it and in the one that reads it."""
 
 _NO_TIMEOUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
-_READ_AT_ONCE_BYTES = 1024 * 1024
+_READ_AT_ONCE_BYTES = 256 * 1024
 _data = Struct("!cqqq")
 _keepalive = Struct("!cqqB")
 _status = Struct("!cqqqqB")
@@ -56,6 +56,8 @@ class Stream:
         """How far the peer's log is known to reach."""
         self.asked = False
         """Whether the peer wants to hear at once how far we are, as it does when it is being stopped."""
+        self.waiting = False
+        """Whether somebody waits for the peer to send something."""
         self.heard_ms = clock.now_ms()
 
     @classmethod
@@ -99,7 +101,7 @@ class Stream:
         self.heard_ms = self._clock.now_ms()
 
     async def read(self) -> list[bytes]:
-        """Messages of ``pgoutput``, as many as are there (some megabytes at most); waits while there is nothing.
+        """Messages of ``pgoutput``, as many as are there (some hundred kilobytes); waits while there is nothing.
 
         Empty when only the peer's positions moved.
         """
@@ -172,9 +174,11 @@ class Stream:
         socket = self._connection.pgconn.socket
         readable = loop.create_future()
         loop.add_reader(socket, _resolve, readable)
+        self.waiting = True
         try:
             await readable
         finally:
+            self.waiting = False
             loop.remove_reader(socket)
 
 

@@ -1,0 +1,136 @@
+"""One peer's stream, from its slot to this node's tables, for ever.
+
+The peer hears that we have something when it will never have to send it again. Without a spool that is when it is
+applied and durable here. With one, it is when it is durably *received*: what a peer's synchronous commits wait for must
+not wait for this node's locks. Receiving then goes on whatever becomes of applying, and the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from twinstar.engine.postgresql.multiwriter.link import Link
+from twinstar.engine.postgresql.multiwriter.spool import Spool
+
+_IDLE_BYTES = 1024 * 1024
+"""So much of the peer's log may pass without anything for us before that is committed here, which lets the peer forget
+it. If it were less, idle nodes would write log because of each other's log for ever."""
+_SPOOL_BYTES = 8 * 1024**3
+"""With more of them nothing is received until some are applied."""
+_LOOK_AGAIN_MS = 100.0
+
+
+async def run_applier(link: Link) -> None:
+    """Never returns. Raises EngineError when only a person can help, in an ExceptionGroup or alone."""
+    if link.settings.spool is None:
+        await link.keep(lambda: _pass_on(link))
+        return
+    spooling = _Spooling(link, Spool(link.settings.spool))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(link.keep(spooling.receive))
+        tasks.create_task(link.keep(spooling.apply))
+
+
+async def _pass_on(link: Link) -> None:
+    """One session: what is received is applied, and what is applied is confirmed."""
+    async with AsyncExitStack() as stack:
+        landing = await link.land(stack)
+        stream = await link.receive(stack, landing.applied_lsn)
+        landing.begin_at(stream.received)
+
+        def report(ask: bool = False) -> None:
+            stream.report(stream.received, landing.applied_lsn, landing.applied_lsn, ask=ask)
+
+        async def read() -> None:
+            while True:
+                await landing.feed(await stream.read(), stream.received)
+                # Under load there is always something to read.
+                await link.clock.sleep_ms(0)
+
+        def idle() -> bool:
+            return stream.asked or stream.received - landing.applied_lsn >= _IDLE_BYTES
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(read())
+            tasks.create_task(landing.run(report, idle))
+            tasks.create_task(link.beat(stream, report))
+
+
+class _Spooling:
+    """Receiving into the spool, and applying from it."""
+
+    def __init__(self, link: Link, spool: Spool) -> None:
+        self._link, self._spool = link, spool
+        self._received = asyncio.Event()
+        self._landed = asyncio.Event()
+        self._applied_lsn = 0
+
+    async def receive(self) -> None:
+        """One session with the peer."""
+        spool = self._spool
+        # An unfinished transaction comes again; what is whole was perhaps not synced before this process began.
+        spool.cut()
+        spool.sync()
+        async with AsyncExitStack() as stack:
+            # Once this node's database has said how far it is, receiving can do without it.
+            await self._landed.wait()
+            stream = await self._link.receive(stack, max(spool.end_lsn, self._applied_lsn))
+            durable_lsn = stream.received
+            appended = asyncio.Event()
+
+            def report(ask: bool = False) -> None:
+                stream.report(stream.received, durable_lsn, self._applied_lsn, ask=ask)
+
+            async def read() -> None:
+                while True:
+                    messages = await stream.read()
+                    spool.append(messages, stream.received)
+                    if spool.whole:
+                        spool.note(stream.received)
+                    appended.set()
+                    self._received.set()
+                    await self._link.clock.sleep_ms(0)
+                    while spool.size_bytes > _SPOOL_BYTES:
+                        await self._link.clock.sleep_ms(_LOOK_AGAIN_MS)
+
+            async def confirm() -> None:
+                nonlocal durable_lsn
+                while True:
+                    await appended.wait()
+                    appended.clear()
+                    end_lsn = spool.end_lsn
+                    await asyncio.to_thread(spool.sync)
+                    durable_lsn = max(durable_lsn, end_lsn)
+                    report()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+                tasks.create_task(confirm())
+                tasks.create_task(self._link.beat(stream, report))
+
+    async def apply(self) -> None:
+        """One session with this node's database."""
+        spool = self._spool
+        async with AsyncExitStack() as stack:
+            landing = await self._link.land(stack)
+            self._applied_lsn = landing.applied_lsn
+            self._landed.set()
+            spool.rewind()
+
+            async def read() -> None:
+                while True:
+                    if not spool.unread:
+                        await self._received.wait()
+                        self._received.clear()
+                        continue
+                    await landing.feed(*spool.read())
+                    await self._link.clock.sleep_ms(0)
+
+            def applied() -> None:
+                self._applied_lsn = landing.applied_lsn
+                spool.applied(landing.applied_lsn)
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+                tasks.create_task(landing.run(applied, lambda: False))

@@ -1,0 +1,90 @@
+"""The local side of a stream: messages come in, batches are written. Collecting and decoding the next batch goes on
+while the database works on this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from twinstar.engine.postgresql.multiwriter.catalog import Catalog
+from twinstar.engine.postgresql.multiwriter.collapse import Collector
+from twinstar.engine.postgresql.multiwriter.pgoutput import Begin, Commit, Relation, decode
+from twinstar.engine.postgresql.multiwriter.session import ApplySession
+from twinstar.engine.postgresql.multiwriter.writer import Writer
+from twinstar.ports.clock import Clock
+
+
+class Landing:
+    """One session's. `applied_lsn` is how far the stream is durably applied."""
+
+    def __init__(self, session: ApplySession, catalog: Catalog, writer: Writer, clock: Clock, applied_lsn: int) -> None:
+        self._session, self._catalog, self._writer, self._clock = session, catalog, writer, clock
+        self._collector = Collector()
+        self._skipping = False
+        self._begun_at = applied_lsn
+        self._fed_lsn = applied_lsn
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self.applied_lsn = applied_lsn
+        self.applied_rows = 0
+
+    def begin_at(self, position: int) -> None:
+        """The stream begins there: nothing of it was ever applied that ends later."""
+        self.applied_lsn = self._fed_lsn = max(self.applied_lsn, position)
+
+    async def feed(self, messages: list[bytes], complete_lsn: int) -> None:
+        """Takes messages in, and waits while there are too many. `complete_lsn`: every transaction that ends up to
+        there has been fed with these.
+        """
+        for message in messages:
+            decoded = decode(message)
+            if isinstance(decoded, Relation):
+                if not self._collector.knows(decoded):
+                    self._collector.relate(decoded, await self._catalog.sink(decoded))
+            elif not self._is_known(decoded):
+                self._collector.add(decoded, len(message))
+                if self._collector.full:
+                    await self._make_room()
+        self._fed_lsn = max(self._fed_lsn, complete_lsn)
+        self._news.set()
+
+    async def run(self, applied: Callable[[], None], idle: Callable[[], bool]) -> None:
+        """Writes batches for ever. `applied` is called when `applied_lsn` has moved; when there is nothing to write,
+        `idle` says whether it is worthwhile to commit that there was nothing up to what has been fed.
+        """
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._collector.ready:
+                batch = self._collector.take()
+                self._room.set()
+                await self._writer.write(batch)
+                if batch.complete:
+                    self.applied_lsn = batch.end_lsn
+                    self.applied_rows += batch.rows
+                    applied()
+            if self._collector.empty and self._fed_lsn > self.applied_lsn and idle():
+                fed_lsn = self._fed_lsn
+                await self._session.advance(fed_lsn, self._clock.wall_ms() * 1000)
+                self.applied_lsn = fed_lsn
+                applied()
+
+    def wake(self) -> None:
+        """Something that `idle` looks at has changed."""
+        self._news.set()
+
+    async def _make_room(self) -> None:
+        self._room.clear()
+        self._news.set()
+        await self._room.wait()
+
+    def _is_known(self, message: object) -> bool:
+        """Whether it belongs to a transaction that had been applied before this session began."""
+        if isinstance(message, Begin):
+            self._skipping = message.commit_lsn < self._begun_at
+            return self._skipping
+        if isinstance(message, Commit) and self._skipping:
+            self._skipping = False
+            return True
+        return self._skipping
