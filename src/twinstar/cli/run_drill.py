@@ -211,10 +211,10 @@ def _show_idle(costs: list[idle.Cost], files: Files) -> None:
             return
         files.json.write_text(json.dumps(document), encoding="utf-8")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("process", "RSS MB", "PSS MB", "% of a core"):
+    for head in ("process", "RSS MiB", "PSS MiB", "% of a core"):
         table.add_column(head, justify="left" if head == "process" else "right")
     for cost in costs:
         table.add_row(
-            cost.name, f"{cost.rss_bytes / 1e6:.1f}", f"{cost.pss_bytes / 1e6:.1f}", f"{cost.cpu_share * 100:.2f}"
+            cost.name, f"{cost.rss_bytes / 2**20:.1f}", f"{cost.pss_bytes / 2**20:.1f}", f"{cost.cpu_share * 100:.2f}"
         )
     console().print(table)
