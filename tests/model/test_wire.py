@@ -27,6 +27,7 @@ from twinstar.model.wire import (
     LaterStart,
     Message,
     Part,
+    PeerStatement,
     Probe,
     Sender,
     Serving,
@@ -47,6 +48,7 @@ MESSAGES: tuple[Message, ...] = (
     Serving(epoch=4, leader="b", open=True, readers=("c",), draining=True),
     Told(epoch=4, leading=True, run="5:6", stopping=False, lease_until_ms=99.5, register_epoch=4),
     LaterStart(member="b", part=Part.AGENT, boot=1_700_000_000_000),
+    PeerStatement(3, 7, False, "its clock is off", 12.5, "127.0.0.1:5432", 1_700_000_000_000_000, answers=5),
 )
 
 

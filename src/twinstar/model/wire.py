@@ -168,7 +168,47 @@ class LaterStart:
     boot: int
 
 
-Message = Heartbeat | Probe | Alive | Ask | Answer | Gossip | EpochNotice | Hello | Serving | Told | LaterStart
+@dataclass(frozen=True, slots=True)
+class PeerStatement:
+    """Active-active: what a node's agent says of its node, to routers that said `Hello` and to the other agents; at
+    each change and at intervals, and at once in answer to a `Probe`.
+
+    Who asks with its own clock as the probe's token (wall clock, microseconds) and hears the answer at `heard_us` knows
+    the other's clock: ``rules.active_active.skew.measured(statement.answers, statement.wall_us, heard_us)``.
+    """
+
+    number: int
+    """The node's number: one life of its database. 0: it has none yet."""
+    epoch: int
+    """The highest epoch of the membership that it knows."""
+    open: bool
+    """Clients may come."""
+    reason: str
+    """Why they may not; empty when they may."""
+    lag_ms: float
+    """The greatest age of what this node has not applied from any other; it grows while an applier has no contact."""
+    database: str
+    """Where the node's database is reached, ``host:port``."""
+    wall_us: int
+    """Its wall clock when it said this."""
+    answers: int = 0
+    """The token of the probe that this answers; 0: it was not asked."""
+
+
+Message = (
+    Heartbeat
+    | Probe
+    | Alive
+    | Ask
+    | Answer
+    | Gossip
+    | EpochNotice
+    | Hello
+    | Serving
+    | Told
+    | LaterStart
+    | PeerStatement
+)
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(Message)}
 
 
@@ -340,7 +380,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _DECODER = json.JSONDecoder()
 _WINDOW = 64
 _REPLACED_KEPT = 16
-_STATES = frozenset({Heartbeat, Gossip, EpochNotice, Serving, Told})
+_STATES = frozenset({Heartbeat, Gossip, EpochNotice, Serving, Told, PeerStatement})
 _ENUMS: dict[str, type[StrEnum]] = {each.__name__: each for each in (EngineWord, Part)}
 _PLAIN: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "dict[str, Any]": dict}
 _SHAPES: dict[type, dict[str, str]] = {
