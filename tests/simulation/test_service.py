@@ -25,7 +25,7 @@ async def served(cluster: Cluster, service: Service, within_ms: float = 10_000) 
     """Everybody writes and reads, and what they were told is so."""
     enough = [client.answered + 10 for client in service.clients]
     await cluster.until("served", lambda: service.served_all_since(enough), within_ms)
-    assert service.breaches(leader_of(cluster).engine, cluster.witness.given_up, one_confirms=True) == []
+    assert service.breaches(leader_of(cluster).engine, cluster.witness.given_up, standbys_last=True) == []
 
 
 async def isolate_leader(cluster: Cluster) -> None:

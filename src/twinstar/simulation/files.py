@@ -63,10 +63,13 @@ class Files:
     wanted: Config
     settings: Settings = field(init=False)
     """What the rules go by under `wanted`."""
+    soonest_removal_ms: float = field(init=False)
+    """The least `voter_removal_ms` that ever stood there."""
     _there: dict[str, Config] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.settings = rules_settings(self.wanted)
+        self.soonest_removal_ms = self.settings.voter_removal_ms
 
     def of(self, machine: str) -> Config:
         return self._there.get(machine, self.wanted)
@@ -78,6 +81,7 @@ class Files:
         for machine in (*(each.name for each in self.wanted.nodes), ROUTER):
             self._there.setdefault(machine, self.wanted)
         self.wanted, self.settings = new, rules_settings(new)
+        self.soonest_removal_ms = min(self.soonest_removal_ms, self.settings.voter_removal_ms)
         return True
 
     def copy_to(self, machine: str) -> None:

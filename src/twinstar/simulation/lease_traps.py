@@ -11,6 +11,8 @@ from twinstar.simulation.stage import Stage
 
 _LATE_MS, _ON_TIME_MS = 110.0, 30.0
 """A guard may be scheduled late by less than the margin of the lease."""
+_SLOW_DISK = 1_000.0
+"""So many times slower than usual: a flush takes a good second at worst."""
 
 
 def _failover(view: View) -> ChangeRegister:
@@ -68,15 +70,21 @@ async def _by_hand(scene: Scene, _: str) -> None:
 
 
 async def _not_gone(scene: Scene, _: str) -> None:
-    """A main process dies whose others live on and answer their clients, and no agent is there."""
+    """A main process dies whose others live on and, their disk being slow, answer their clients late; no agent is
+    there.
+    """
     stage = await _set(scene)
     if stage is None:
         return
     leader = stage.register.leader
     stage.stop_agent(leader)
     await stage.pause(0, 200)
-    stage.member(leader).engine.crash(others_for_ms=scene.chance.uniform(0, 600))
+    engine = stage.member(leader).engine
+    engine.troubles.fsync_factor = scene.chance.uniform(300, _SLOW_DISK)
+    await stage.pause(50, 150)
+    engine.crash(others_for_ms=scene.chance.uniform(300, 1_500))
     await stage.pause(500, 2 * stage.lease_ms)
+    engine.mend()
 
 
 async def _without_guard(scene: Scene, _: str) -> None:
@@ -108,10 +116,40 @@ async def _guard_alone(scene: Scene, _: str) -> None:
         stage.broken(f"F: nobody explains the database of {leader}, and its guard leaves it alone")
 
 
+async def _without_store(scene: Scene, _: str) -> None:
+    """A leader's agent is started anew, and cannot read the register."""
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader = stage.register.leader
+    await stage.cluster.kill_agent(leader)
+    stage.cluster.cut_store(leader)
+    await stage.pause(0, 300)
+    stage.start([leader])
+    await stage.pause(stage.lease_ms + 500, 2 * stage.lease_ms + 500)
+
+
+async def _all_behind(scene: Scene, _: str) -> None:
+    """A leader goes on without anybody following, and dies; it comes back."""
+    stage = await _set(scene)
+    if stage is None:
+        return
+    leader, lease_ms = stage.register.leader, stage.lease_ms
+    stage.cut(leader, set(stage.cluster.names) - {leader})
+    await stage.pause(lease_ms / 2, lease_ms + 500)
+    await stage.kill([leader])
+    stage.cluster.wires.cut.clear()
+    await stage.pause(1.2 * lease_ms, 2 * lease_ms + 500)
+    stage.start([leader])
+    await stage.pause(0, 500)
+
+
 LEASE_TRAPS = (
     Fault("cut off with a lease", _cut_off, 2),
     Fault("by hand against a lease", _by_hand, 2),
     Fault("dead and not gone", _not_gone, 2),
     Fault("a leader without a guard", _without_guard, 2),
+    Fault("started without the store", _without_store, 1),
+    Fault("all fall behind", _all_behind, 1),
     Fault("a guard alone", _guard_alone, 2),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -126,7 +127,7 @@ class MemoryServer:
             await clock.sleep_ms(delay_ms)
             act()
 
-        task = asyncio.create_task(run())
+        task = Context().run(asyncio.create_task, run())  # on its way, whatever becomes of the sender's process
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 

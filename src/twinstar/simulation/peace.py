@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from twinstar.model.register import Durability
+from twinstar.model.register import Durability, Phase
 from twinstar.rules.active_passive import operator
+from twinstar.rules.active_passive.local import author
 from twinstar.simulation.scene import Fault, Scene
 from twinstar.simulation.senders import Sender
 from twinstar.simulation.stage import Stage, needed
@@ -60,6 +61,7 @@ async def _all_stall(scene: Scene, _: str) -> None:
         await stage.pause(350, 3_000)
         for name in scene.chance.sample(stage.cluster.names, len(stage.cluster.names)):
             stage.cluster.thaw(name)
+            await stage.pause(0, 150 / len(stage.cluster.names))
 
     await _bears(stage, "all nodes stood still together", trouble, 1_000)
 
@@ -108,6 +110,22 @@ async def _as_many_as_it_bears(scene: Scene, _: str) -> None:
         stage.broken(f"I5: {', '.join(dead) or 'nobody'} is dead, and the others do not serve")
 
 
+async def _author_dies(scene: Scene, _: str) -> None:
+    """Whoever has begun an election dies amid it: the others end it."""
+    stage = Stage(scene)
+    if not await stage.calm() or not stage.register.required or not stage.can_spare_the_leader:
+        return
+    register = stage.register
+    stage.member(register.leader).engine.crash()
+    if not await stage.seen(lambda: stage.register.phase is Phase.ELECTING, 2_000, look_ms=0.5):
+        return
+    dead = author(stage.register)
+    await stage.pause(0, 15)
+    await stage.kill([dead])
+    if not await stage.serves(_SERVICE_MS):
+        stage.broken(f"I5: {dead} began an election and died, and the others do not serve")
+
+
 async def _only_the_store_hears(scene: Scene, _: str) -> None:
     """A leader whom only the store hears does not stand in the way of the others."""
     stage = Stage(scene)
@@ -117,6 +135,18 @@ async def _only_the_store_hears(scene: Scene, _: str) -> None:
     stage.cluster.isolate(leader, store=False)
     if not await stage.serves(_SERVICE_MS):
         stage.broken(f"I5: {leader} hears the store alone, and the others do not serve")
+
+
+async def _deaf(scene: Scene, _: str) -> None:
+    """A leader whom all hear, and who hears nobody, cannot have anything confirmed: it makes room."""
+    stage = Stage(scene)
+    if not await stage.calm() or not stage.register.required or not stage.can_spare_the_leader:
+        return
+    leader = stage.register.leader
+    stage.cluster.deafen(leader)
+    await stage.pause(100, 200)
+    if not await stage.serves(_SERVICE_MS):
+        stage.broken(f"I5: {leader} is heard and hears nobody, and the others do not serve")
 
 
 async def _hangs(scene: Scene, _: str) -> None:
@@ -214,7 +244,9 @@ PEACE = (
     Fault("all stall", _all_stall, 2, with_lease=False),
     Fault("gone while paused", _paused, 2),
     Fault("as many as it bears", _as_many_as_it_bears, 4),
+    Fault("an election's author dies", _author_dies, 2, with_lease=False),
     Fault("only the store hears", _only_the_store_hears, 2),
+    Fault("the leader is deaf", _deaf, 2, with_lease=False),
     Fault("the leader hangs", _hangs, 2),
     Fault("all apart", _apart, 2),
     Fault("no heartbeats", _no_heartbeats, 2, with_lease=False),

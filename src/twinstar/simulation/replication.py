@@ -158,4 +158,6 @@ class Receiver:
         if sender.streaming and own.fleet.chance(_TORN):
             own.disk.torn = 1 + int(own.fleet.randomness.between(0, RECORD_BYTES - 2))
         told = not unheard and own.fleet.reaches(own.address.host, leader.address.host)
-        own.fleet.later(connection.delay_ms + 0.1 if told else SILENCE_MS, lambda: leader.let_go(sender))
+        silent_ms = own.fleet.clock.now_ms() - sender.heard_ms
+        late_ms = max(0.0, SILENCE_MS - silent_ms)
+        own.fleet.later(connection.delay_ms + 0.1 if told else late_ms, lambda: leader.let_go(sender))

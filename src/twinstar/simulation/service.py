@@ -41,6 +41,7 @@ ROUTER_HOST = "10.0.1.1"
 _CLIENTS_HOST = "10.0.2.1"
 _PORTS = {Role.WRITE: 6432, Role.READ: 6433}
 _MAX_HOLD_MS = 5_000.0
+_APPENDS = 0.6
 
 
 class RouterMachine:
@@ -106,7 +107,9 @@ def endpoint(role: Role) -> Address:
 
 
 class Service:
-    """Fronts of all databases, the router, two clients that write and read, and one that reads on standbys."""
+    """Fronts of all databases, the router, two clients that write and read, and two that read: on the leader, and on
+    standbys.
+    """
 
     def __init__(self, router: RouterMachine, wires: Wires, clock: VirtualClock, seed: int) -> None:
         self.router = router
@@ -120,18 +123,20 @@ class Service:
 
     def start(self, pause_ms: float) -> None:
         self.router.start()
-        for name, role in (("w1", Role.WRITE), ("w2", Role.WRITE), ("r1", Role.READ)):
-            self.add_client(name, role, pause_ms)
+        for name in ("w1", "w2"):
+            self.add_client(name, Role.WRITE, pause_ms)
+        for name, role in (("q1", Role.WRITE), ("r1", Role.READ)):
+            self.add_client(name, role, pause_ms, appends=0.0)
 
     def add_front(self, engine: VirtualEngine) -> None:
         front = Front(engine, self._wires)
         self._fronts.append(front)
         self._tasks.append(asyncio.create_task(front.run()))
 
-    def add_client(self, name: str, role: Role, pause_ms: float) -> SessionClient:
+    def add_client(self, name: str, role: Role, pause_ms: float, appends: float = _APPENDS) -> SessionClient:
         client = SessionClient(
             name, role, endpoint(role), VirtualTransports(self._wires, Gate(), _CLIENTS_HOST), self._clock,
-            self._chance, self._numbers, self.history, pause_ms,
+            self._chance, self._numbers, self.history, pause_ms, appends,
         )  # fmt: skip
         self.clients.append(client)
         self._tasks.append(asyncio.create_task(client.run()))
@@ -141,19 +146,19 @@ class Service:
         """Whether each client has had an answer to a read since it had so many."""
         return all(client.answered > before for client, before in zip(self.clients, answered, strict=True))
 
-    def breaches(self, leader: VirtualEngine, given_up: Callable[[int], bool], *, one_confirms: bool) -> list[str]:
+    def breaches(self, leader: VirtualEngine, given_up: Callable[[int], bool], *, standbys_last: bool) -> list[str]:
         """What clients were told and is not so, now that `leader` leads and everybody has been served. What was
         lawfully `given_up` is left out of what they were told.
 
         Through the `write` endpoint of one router every list is linearizable. Through `read` a standby shows what it
-        has replayed, which may be old; where one confirmation is required it is not taken back.
+        has replayed, which may be old; where one confirmation is required it is not taken back (`standbys_last`).
         """
         reads, lasting = (Order.REAL_TIME, self._of(Role.WRITE)), (Order.SESSION, self._of(Role.READ))
         appends = [each for each in self.history if each.kind is Kind.APPEND]
         appends += [client.under_way for client in self.clients if client.under_way is not None]
         ends = [self._end_of(key, leader) for key in dict.fromkeys(each.key for each in appends)]
         found = []
-        for order, shown in (reads, lasting) if one_confirms else (reads,):
+        for order, shown in (reads, lasting) if standbys_last else (reads,):
             verdict = check_lists(_left_of([*appends, *shown, *ends], given_up), order)
             if isinstance(verdict, Refused):
                 found += [str(anomaly) for anomaly in verdict.anomalies]

@@ -85,11 +85,13 @@ class SessionClient:
         numbers: Iterator[int],
         history: list[Operation],
         pause_ms: float,
+        appends: float,
     ) -> None:
-        """`clock` is the one that the history's times are of."""
+        """`clock` is the one that the history's times are of; `appends` the share of statements that write."""
         self._name, self._endpoint, self._to = name, endpoint, to
         self._transports, self._clock, self._chance = transports, clock, chance
         self._numbers, self._history, self._pause_ms = numbers, history, pause_ms
+        self._appends = appends
         self._key = list_of(FIRST_NUMBER)
         """The list that is written now, as far as this client knows."""
         self.under_way: Operation | None = None
@@ -113,7 +115,7 @@ class SessionClient:
             await self._transports.connect(self._to, conversation)
             await conversation.begin()
         for _ in range(self._chance.randint(1, 60)):
-            if self._endpoint is Role.WRITE and self._chance.random() < 0.6:
+            if self._appends and self._chance.random() < self._appends:
                 await self._append(conversation)
             else:
                 await self._read(conversation)
@@ -135,7 +137,7 @@ class SessionClient:
 
     async def _read(self, conversation: Conversation) -> None:
         key, began = self._key - self._chance.choice((0, 0, 1)), self._clock.now_ms()
-        if self._endpoint is Role.READ:
+        if not self._appends:
             key = self._newest()
         read: tuple[int, ...] | None = None
         try:

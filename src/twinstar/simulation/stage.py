@@ -110,6 +110,12 @@ class Stage:
         if process is not None:
             process.gate.shut()
 
+    def thaw_agent(self, name: str) -> None:
+        """Undoes `stop_agent` for this one alone."""
+        process = self.member(name).agent_process
+        if process is not None:
+            process.gate.open()
+
     async def kill(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             await self.cluster.kill_node(name)
@@ -117,6 +123,16 @@ class Stage:
     def start(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             self.cluster.start(name)
+
+    def streams(self, name: str) -> bool:
+        """Whether it gets its log from the leader."""
+        leader = self.cluster.leader()
+        return leader is not None and any(s.member == name and s.streaming for s in leader.engine.senders)
+
+    def is_being_told(self, leader: str) -> bool:
+        """Whether its database does not enforce what the register says."""
+        names, register = self.member(leader).engine.names, self.register
+        return (names.voters, names.required) != (register.voters, register.required)
 
     async def serves(self, within_ms: float) -> bool:
         """Whether a write is acknowledged from now on."""

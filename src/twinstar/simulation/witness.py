@@ -80,6 +80,8 @@ class Witness:
         before = self.beginnings.get(epoch)
         if before is not None:
             self.breaches.append(f"I1: epoch {epoch} was begun by {before.member} and by {member}")
+        if (promise := self._promises.get(member, 0)) > epoch:
+            self.breaches.append(f"I1: epoch {epoch} was begun by {member}, which had promised epoch {promise}")
         first = self._first.get(epoch)
         leased = first is not None and first.durability is Durability.ASYNC
         forced = self._takes_force(member, epoch, numbers)
