@@ -64,7 +64,8 @@ def _show(ablations: list[Ablation], found: dict[str, Finding], real_s: float) -
     for each in ablations:
         finding = found[each.name]
         seeds = str(finding.seeds) if finding.noticed else f"not in {finding.seeds}"
-        what = finding.sentence or (f"covered: {each.covered}" if each.covered else each.removed)
+        covered = f"covered: {each.covered} (see: {each.together})" if each.covered else ""
+        what = finding.sentence or covered or each.removed
         table.add_row(each.name, seeds, finding.invariant or "no", what)
     out = console()
     out.print(table, highlight=False, markup=False)
@@ -78,6 +79,7 @@ def _document(ablations: list[Ablation], found: dict[str, Finding], real_s: floa
             "section": each.section,
             "removed": each.removed,
             "covered": each.covered,
+            "together": each.together,
             "durability": each.durability,
             "noticed": found[each.name].noticed,
             "invariant": found[each.name].invariant,

@@ -10,7 +10,8 @@ from twinstar.model.engine import Names
 from twinstar.model.errors import EngineError, StoreUnavailable
 from twinstar.model.position import Position
 from twinstar.rules.durability import Quorum, Step, Where
-from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, instead
+from twinstar.simulation.plan import StoreKind
 
 _CONFIRM = "Changing who must confirm"
 
@@ -94,7 +95,7 @@ COUNTING = (
         "who must confirm is changed in the engine first, whether it grows or shrinks",
         (Swap(f"{_DURABILITY}:next_step", altered(_engine_first)),),
         ("other confirmers",),
-        voters_change=True,
+        voter_removal_ms=1_500,
     ),
     Ablation(
         "order of voter changes: the register first",
@@ -102,7 +103,7 @@ COUNTING = (
         "who must confirm is changed in the register first, whether it grows or shrinks",
         (Swap(f"{_DURABILITY}:next_step", altered(_register_first)),),
         ("other confirmers",),
-        voters_change=True,
+        voter_removal_ms=1_500,
     ),
     Ablation(
         "wait for p",
@@ -114,16 +115,19 @@ COUNTING = (
                 altered(lambda _own, view, _register: frozenset(view.settings.members)),
             ),
         ),
-        ("arrives and hangs",),
-        voters_change=True,
+        ("more must confirm",),
+        members=5,
+        voter_removal_ms=1_500,
+        policy="degrade",
     ),
     Ablation(
         "engine in effect",
         _CONFIRM,
         "a change of who must confirm counts before all processes of the database have read it",
         (Swap(f"{_DATABASE}.open_names", instead(_not_in_effect)),),
-        ("arrives and hangs",),
-        voters_change=True,
+        ("a setting read late",),
+        voter_removal_ms=1_500,
+        policy="degrade",
     ),
     Ablation(
         "names before the first commit",
@@ -138,37 +142,32 @@ COUNTING = (
         "a change without an answer is taken for dead when the old value is read again",
         (Swap("twinstar.agent.ledger:Ledger._settle", instead(_old_value_read)),),
         ("a late change",),
-        voters_change=True,
+        voter_removal_ms=1_500,
     ),
     Ablation(
         "nothing changes while in doubt",
         "Unknown outcomes",
         "voters are changed in the engine while a change of the register is under way",
         (Swap(VIEW, altered(lambda own, *_: replace(own, changing=False))),),
-        ("other confirmers", "a late change"),
-        voters_change=True,
+        ("a change in doubt",),
+        voter_removal_ms=1_500,
+        store=StoreKind.EMBEDDED,
     ),
     Ablation(
         "settle what an earlier run left",
         "Unknown outcomes",
         "an agent that was restarted changes voters without having settled what was in flight",
         (Swap(VIEW, altered(lambda own, *_: replace(own, settled=True))),),
-        ("a late change", "other confirmers"),
-        voters_change=True,
+        ("a change in doubt",),
+        voter_removal_ms=1_500,
+        store=StoreKind.EMBEDDED,
     ),
     Ablation(
         "tag",
         "Following, rewinding, rebuilding",
         "confirmations count whatever epoch they were given for",
         TAG,
-        ("a sleeper",),
+        ("a late order",),
         members=5,
-    ),
-    Ablation(
-        "opening gate",
-        "Opening",
-        "readers are let in before a new leader's log is confirmed",
-        (Swap("twinstar.rules.active_passive.steady:is_open", always(True)),),
-        ("the leader first",),
     ),
 )

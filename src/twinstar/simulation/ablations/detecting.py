@@ -75,6 +75,13 @@ DETECTING = (
         ("all stall",),
     ),
     Ablation(
+        "a deaf leader is replaced",
+        _HOW,
+        "a leader that is heard stays, although it hears none of those who must confirm",
+        (Swap(f"{_RULES}.suspicion:_is_deaf", always(False)),),
+        ("the leader is deaf",),
+    ),
+    Ablation(
         "other signs of life",
         _HOW,
         "missing heartbeats are enough: neither probes nor arriving log count",
@@ -102,7 +109,8 @@ DETECTING = (
         (Swap("twinstar.agent.back_off:BackOff.changed", instead(_no_patience)),),
         ("all apart",),
         members=2,
-        voters_change=True,
+        policy="degrade",
+        voter_removal_ms=10_000,
     ),
     Ablation(
         "paused",

@@ -7,11 +7,11 @@ from typing import Any
 
 from twinstar.model.effects import ChangeRegister, Plan, PromoteFor, Reason, SealFor
 from twinstar.model.position import Position
-from twinstar.model.register import Phase, Register
+from twinstar.model.register import Durability, Phase, Register, Seal
 from twinstar.model.view import View
 from twinstar.rules.active_passive.electing import _FALSE_ALARMS, _retake
-from twinstar.rules.active_passive.local import names_for
-from twinstar.simulation.ablations.counting import VIEW
+from twinstar.rules.active_passive.local import author, names_for
+from twinstar.simulation.ablations.counting import TAG, VIEW
 from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped_async
 
 _ELECTION = "twinstar.rules.election"
@@ -147,6 +147,51 @@ async def _retagged_only(original: Any, differs: Differs, engine: Any, names: An
     return engine.disk.position  # type: ignore[no-any-return]
 
 
+async def _not_replayed(original: Any, differs: Differs, engine: Any) -> Position:
+    """The position is where replay has come to, not where the log ends."""
+    engine.disk.upstream = None
+    await engine._detach()
+    reached: Position = engine.disk.position_at(engine.replay.reached)
+    if reached != engine.disk.position:
+        differs()
+    return reached
+
+
+def _succeeds_unsealed(original: Any, differs: Differs, view: View, register: Register) -> Plan | None:
+    """The successor takes the next epoch without having sealed for it."""
+    own: Plan | None = original(view, register)
+    if own is None or not isinstance(own.engine, SealFor) or view.engine.position is None:
+        return own
+    differs()
+    as_if = replace(view, sealed=Seal(view.me, register.epoch + 1, view.engine.position))
+    unsealed: Plan | None = original(as_if, register)
+    return unsealed
+
+
+def _promised_nothing(original: Any, differs: Differs, memory: Any, epoch: int, *, handing_over: bool = False) -> None:
+    if handing_over:
+        differs()
+        return
+    original(memory, epoch)
+
+
+def _by_the_author(own: ChangeRegister | None, view: View, register: Register) -> ChangeRegister | None:
+    return own if author(register) == view.me else None
+
+
+_NOT_AGAIN = Swap(f"{_RULES}.electing:_again", always(None))
+_AUTHOR_ALONE = Swap(f"{_RULES}.electing:_decision", altered(_by_the_author))
+_SAME_EPOCH = (
+    Swap(f"{_RULES}.leading:_become", altered(_same_epoch)),
+    Swap(f"{_DATABASE}.promote", instead(_promotes_again)),
+)
+_COMES_BACK = (
+    Swap("twinstar.agent.memory:Memory.promise", instead(_promised_nothing)),
+    Swap(f"{_RULES}.leading:_handed_over", always(None)),
+)
+_UNSEALED = Swap(f"{_RULES}.following:_succeed", instead(_succeeds_unsealed))
+_RETAGGED_ONLY = Swap(f"{_DATABASE}.retag", instead(_retagged_only))
+
 ELECTING = (
     Ablation(
         "enough copies seal",
@@ -158,7 +203,7 @@ ELECTING = (
     Ablation(
         "the last leader counts",
         "Choice",
-        "the last leader's own seal is not counted",
+        "the last leader's own seal is not counted, as if the register did not keep its name",
         (Swap(f"{_ELECTION}:admissible", altered(_leader_does_not_count)),),
         ("as many as it bears",),
     ),
@@ -189,7 +234,8 @@ ELECTING = (
             Swap(f"{_RULES}.electing:_sealed", altered(_unnamed)),
             Swap(f"{_BODY}._promote", instead(_promoted_unasked)),
         ),
-        ("one election after another", "dies promoting"),
+        ("a slow naming",),
+        members=5,
     ),
     Ablation(
         "the register is looked at before a promotion",
@@ -197,7 +243,16 @@ ELECTING = (
         "a promotion that was planned is carried out whatever the register says by then",
         (Swap(f"{_BODY}._promote", instead(_promoted_unasked)),),
         ("one election after another", "dies promoting"),
-        covered="who is promoted late leads an epoch for which nobody confirms any more",
+        covered="nobody confirms any more for who is promoted late; under a lease, what is left of that",
+        together="a promotion looks at nothing",
+    ),
+    Ablation(
+        "a promotion looks at nothing",
+        "Naming and promotion",
+        "a promotion that was planned is carried out whatever the register and the lease say by then",
+        (Swap(f"{_BODY}._promote", instead(_promoted_unasked)), Swap(f"{_RULES}.lease:holds", always(True))),
+        ("dies promoting",),
+        durability=Durability.ASYNC,
     ),
     Ablation(
         "timeline is the epoch",
@@ -212,6 +267,13 @@ ELECTING = (
         "the position is published as it was before the receiver ended",
         (Swap(f"{_DATABASE}.seal", instead(_position_first)),),
         ("a copy behind", "elected while it writes"),
+    ),
+    Ablation(
+        "position at the end of the local log",
+        "Seal",
+        "the position is published without waiting until all local log is replayed",
+        (Swap(f"{_DATABASE}.seal", instead(_not_replayed)),),
+        ("a copy behind",),
     ),
     Ablation(
         "detach",
@@ -241,8 +303,26 @@ ELECTING = (
         "an unfinished election is begun again",
         "Candidacy",
         "an election that does not end is waited for",
-        (Swap(f"{_RULES}.electing:_again", always(None)),),
-        ("one election after another", "as many as it bears"),
+        (_NOT_AGAIN,),
+        ("an election's author dies", "one election after another"),
+        covered="every sealed copy may name the winner",
+        together="an election is its author's alone",
+    ),
+    Ablation(
+        "every sealed copy may name",
+        "Choice",
+        "only the copy that began an election names its winner",
+        (_AUTHOR_ALONE,),
+        ("an election's author dies",),
+        covered="an unfinished election is begun again, by another one",
+        together="an election is its author's alone",
+    ),
+    Ablation(
+        "an election is its author's alone",
+        "Candidacy",
+        "only the copy that began an election ends it",
+        (_NOT_AGAIN, _AUTHOR_ALONE),
+        ("an election's author dies",),
     ),
     Ablation(
         "retake only when heard",
@@ -258,17 +338,24 @@ ELECTING = (
         "a retake ends senders of other tags",
         "Retake",
         "log senders of the old tag go on after an epoch was taken back",
-        (Swap(f"{_DATABASE}.retag", instead(_retagged_only)),),
+        (_RETAGGED_ONLY,),
         ("a false alarm",),
+        covered="confirmations under an older tag do not count",
+        together="tag and a retake ends senders",
+    ),
+    Ablation(
+        "tag and a retake ends senders",
+        "Retake",
+        "log senders of the old tag go on after an epoch was taken back, and are counted",
+        (*TAG, _RETAGGED_ONLY),
+        ("a late order", "a false alarm"),
+        members=5,
     ),
     Ablation(
         "a restart takes a fresh epoch",
         "Restart",
         "a leader that comes back goes on in the epoch that it led",
-        (
-            Swap(f"{_RULES}.leading:_become", altered(_same_epoch)),
-            Swap(f"{_DATABASE}.promote", instead(_promotes_again)),
-        ),
+        _SAME_EPOCH,
         ("the leader first",),
     ),
     Ablation(
@@ -276,6 +363,31 @@ ELECTING = (
         "Switchover",
         "the successor takes over whatever part of the log it holds",
         (Swap(f"{_RULES}.following:_succeed", altered(_succeeds_at_once)),),
+        ("handing over slowly",),
+    ),
+    Ablation(
+        "the successor is sealed",
+        "Switchover",
+        "the successor takes the next epoch without having sealed for it",
+        (_UNSEALED,),
+        ("handing over badly",),
+        covered="it seals before it is promoted, and a leader that comes back takes a fresh epoch, or follows",
+        together="nothing binds the two of a switchover",
+    ),
+    Ablation(
+        "a leader that handed over cannot come back",
+        "Switchover",
+        "a leader that has stopped for its successor has promised nothing, and starts again at once",
+        _COMES_BACK,
+        ("handing over badly",),
+        covered="it takes a fresh epoch, which its successor's change of the register excludes",
+        together="nothing binds the two of a switchover",
+    ),
+    Ablation(
+        "nothing binds the two of a switchover",
+        "Switchover",
+        "the successor has not sealed, and the leader starts again at once in its old epoch",
+        (_UNSEALED, *_COMES_BACK, *_SAME_EPOCH),
         ("handing over badly",),
     ),
 )

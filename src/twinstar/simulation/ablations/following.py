@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twinstar.model.effects import Follow
+from twinstar.model.effects import Follow, Plan
 from twinstar.model.errors import EngineError
 from twinstar.model.register import Register
 from twinstar.model.view import View
@@ -20,6 +20,7 @@ from twinstar.simulation.ablations.swap import (
     skipped,
     skipped_async,
 )
+from twinstar.simulation.plan import StoreKind
 
 _FOLLOWING = "Following, rewinding, rebuilding"
 _BODY = "twinstar.agent.body:Body"
@@ -47,11 +48,35 @@ def _content_without(original: Any, _differs: Differs, view: View, register: Reg
     return original(replace(view, promise=max(view.promise, register.epoch)), register)
 
 
-_BOUND = Swap(f"{_RULES}.local:bound", altered(lambda _own, view: view.promise))
-_UNBOUND = Swap(f"{_RULES}.local:bound", always(0))
+def _lags_behind(original: Any, differs: Differs, server: Any, prefix: str, inbox: Any) -> Any:
+    """Whoever asks is told of the last version before the present epoch: by a server that lags behind."""
+    standing, revision = original(server, prefix, inbox)
+    versions = [each.value for each in server.history if each.key.endswith("/register")]
+    epochs = [Register.decode(each.value).epoch for each in versions]
+    older = [each for each, epoch in zip(versions, epochs, strict=True) if 0 < epoch < epochs[-1]]
+    if older:
+        differs()
+        standing = [older[-1] if each.key == older[-1].key else each for each in standing]
+    return standing, revision
+
+
+def _not_by_the_log(own: Plan | None, view: View) -> Plan | None:
+    """Whether the store has gone back is seen by the promise alone."""
+    register = view.register
+    by_the_log = own is not None and own.engine is None and register is not None and view.promise <= register.epoch
+    return None if by_the_log else own
+
+
+_BOUND = (
+    Swap(f"{_RULES}.local:bound", altered(lambda _own, view: view.promise)),
+    Swap(f"{_RULES}.refusal:refusal", altered(_not_by_the_log)),
+)
+_UNBOUND = (Swap(f"{_RULES}.local:bound", always(0)), Swap(f"{_RULES}.refusal:refusal", always(None)))
 _PROMISE = Swap(f"{_BODY}._promise", instead(_unpromised))
 _CONTENT = Swap(f"{_RULES}.following:_standby", instead(_content_without))
 """Otherwise a copy that has not promised attaches over and over again."""
+_UNCONFIRMED = Swap("twinstar.agent.ledger:Ledger.confirm", skipped_async())
+_OLD = Swap("twinstar.simulation.memory_store:MemoryServer.attach", instead(_lags_behind))
 
 FOLLOWING = (
     Ablation(
@@ -65,8 +90,18 @@ FOLLOWING = (
         "the log's last epoch binds",
         _FOLLOWING,
         "a copy is bound by its promise alone, not by the epoch of its log's last record",
-        (_BOUND,),
-        ("a sleeper", "one election after another"),
+        _BOUND,
+        ("an order given anew",),
+        members=5,
+        covered="confirmations under an older tag do not count",
+        together="tag and the log's last epoch",
+    ),
+    Ablation(
+        "tag and the log's last epoch",
+        _FOLLOWING,
+        "confirmations count for any epoch, and a copy is bound by its promise alone",
+        (*TAG, *_BOUND),
+        ("an order given anew",),
         members=5,
     ),
     Ablation(
@@ -74,32 +109,42 @@ FOLLOWING = (
         _FOLLOWING,
         "a copy attaches for an epoch without having promised it",
         (_PROMISE, _CONTENT),
-        ("a sleeper", "a voter's disk"),
+        ("old news",),
         members=5,
-    ),
-    Ablation(
-        "tag and the log's last epoch",
-        _FOLLOWING,
-        "confirmations count for any epoch, and a copy is bound by its promise alone",
-        (*TAG, _BOUND),
-        ("a sleeper",),
-        members=5,
-    ),
-    Ablation(
-        "tag and promise on following",
-        _FOLLOWING,
-        "confirmations count for any epoch, and a copy attaches without a promise",
-        (*TAG, _PROMISE, _CONTENT),
-        ("a sleeper",),
-        members=5,
+        store=StoreKind.EMBEDDED,
+        covered="the log's last epoch binds, and an agent begins with the newest register",
+        together="promise on following, the log's last epoch, the newest register",
     ),
     Ablation(
         "follow only what one is not bound above",
         _FOLLOWING,
         "a copy follows a leader of any epoch, whatever it has promised",
-        (_UNBOUND, _PROMISE, _CONTENT),
-        ("one election after another", "a sleeper"),
+        (*_UNBOUND, _PROMISE, _CONTENT),
+        ("old news",),
         members=5,
+        store=StoreKind.EMBEDDED,
+        covered="an agent begins with the newest register and knows no older one afterwards",
+        together="promise on following, the log's last epoch, the newest register",
+    ),
+    Ablation(
+        "promise on following, the log's last epoch, the newest register",
+        _FOLLOWING,
+        "a copy whose agent was started anew follows a former leader",
+        (*_BOUND, _PROMISE, _CONTENT, _OLD),
+        ("old news",),
+        members=5,
+        store=StoreKind.EMBEDDED,
+    ),
+    Ablation(
+        "an agent begins with the newest register",
+        "The register",
+        "an agent that was started anew acts on what a server of the store says that lags behind",
+        (_OLD,),
+        ("old news", "a voter's disk"),
+        members=5,
+        store=StoreKind.EMBEDDED,
+        covered="a member's promise, and the look at the register before a copy is made anew",
+        together="the register first after a lost disk, and the newest one",
     ),
     Ablation(
         "careful rewind",
@@ -111,10 +156,20 @@ FOLLOWING = (
     Ablation(
         "the register first after a lost disk",
         _FOLLOWING,
-        "a copy is made anew without reading the register again and without a promise",
-        (Swap("twinstar.agent.ledger:Ledger.confirm", skipped_async()), _PROMISE, _CONTENT),
+        "a copy is made anew without reading the register again",
+        (_UNCONFIRMED,),
         ("a voter's disk",),
-        covered="an agent acts on nothing before it has read the register linearizably after its start",
+        store=StoreKind.EMBEDDED,
+        covered="an agent begins with the newest register",
+        together="the register first after a lost disk, and the newest one",
+    ),
+    Ablation(
+        "the register first after a lost disk, and the newest one",
+        _FOLLOWING,
+        "a copy is made anew from whoever led according to a server of the store that lags behind",
+        (_UNCONFIRMED, _OLD),
+        ("a voter's disk",),
+        store=StoreKind.EMBEDDED,
     ),
     Ablation(
         "impostors are ended",

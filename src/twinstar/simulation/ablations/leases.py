@@ -91,7 +91,8 @@ LEASES = (
         (Swap(f"{_RULES}.lease:holding", altered(_goes_on)),),
         ("cut off with a lease",),
         durability=_ASYNC,
-        covered="the guard ends it at the lease's end; without both it is noticed",
+        covered="the guard ends it at the lease's end",
+        together="the agent and the guard end it",
     ),
     Ablation(
         "the agent and the guard end it",
@@ -158,6 +159,22 @@ LEASES = (
         "a guard that has just started leaves a database alone that may lead",
         (Swap(f"{_CORE}._adopt", instead(_unexplained)),),
         ("a guard alone",),
+        durability=_ASYNC,
+    ),
+    Ablation(
+        "a guard keeps the lease that it knows",
+        _LEASE,
+        "an agent that has not seen the register since its start frees its leader from the lease",
+        (Swap(f"{_CORE}._lease_told", altered(lambda _own, _guard, told: told.lease_until_ms)),),
+        ("started without the store",),
+        durability=_ASYNC,
+    ),
+    Ablation(
+        "maximum_lag_bytes",
+        _LEASE,
+        "whoever is there takes over, however far behind",
+        (Swap(f"{_RULES}.lease:_lag", always(0)),),
+        ("all fall behind",),
         durability=_ASYNC,
     ),
 )

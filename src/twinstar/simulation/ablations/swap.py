@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from twinstar.model.errors import TwinstarError
 from twinstar.model.register import Durability
-from twinstar.simulation.plan import Plan, Wishes, draw
+from twinstar.simulation.plan import Plan, StoreKind, Wishes, draw
 
 Differs = Callable[[], None]
 """Called by a replacement each time that it does otherwise than the original would have."""
@@ -46,19 +46,28 @@ class Ablation:
     """Names of the traps that go for it; the days on which it is looked for consist of them for the most part."""
     durability: Durability = Durability.QUORUM
     members: int = 3
-    voters_change: bool = False
+    policy: Literal["block", "degrade"] | None = None
+    voter_removal_ms: float | None = None
+    store: StoreKind | None = None
     turns: bool = False
-    """The clusters in which the safeguard has something to do; `voters_change`: those that drop and degrade quickly,
-    `turns`: those whose durability people change."""
+    """The clusters in which the safeguard has something to do; None: as the seed draws it. `turns`: people change the
+    durability.
+    """
     covered: str = ""
     """What covers for it, where nothing can be noticed as long as that is there."""
+    together: str = ""
+    """Then: the name of the ablation that takes out both."""
 
     def plan(self, seed: int) -> Plan:
         """A cluster of the seed's, and a day that is aimed at this safeguard."""
-        plan = draw(seed, Wishes(members=self.members, durability=self.durability, turns=self.turns))
-        if self.voters_change:
-            plan = replace(plan, policy="degrade" if seed % 2 else "block", voter_removal_ms=1_500)
-        return replace(plan, aimed=frozenset(self.aimed))
+        wishes = Wishes(self.members, self.durability, self.store, self.turns)
+        plan = draw(seed, wishes)
+        return replace(
+            plan,
+            policy=self.policy or plan.policy,
+            voter_removal_ms=self.voter_removal_ms or plan.voter_removal_ms,
+            aimed=frozenset(self.aimed),
+        )
 
 
 @dataclass(slots=True)

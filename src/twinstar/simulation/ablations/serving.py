@@ -1,0 +1,99 @@
+"""Ablations of who may see what: when an epoch opens, and what routers and databases do until then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinstar.router.routes import Route, Why
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped
+from twinstar.simulation.plan import StoreKind
+
+_OPENING = "Opening"
+
+
+def _goes_on(original: Any, differs: Differs, session: Any, route: Route) -> bool:
+    """Whoever is joined to a server stays there."""
+    if session.joined and session.target is not None and session.target.epoch < route.epoch:
+        differs()
+        return False
+    ended: bool = original(session, route)
+    return ended
+
+
+async def _lets_in(original: Any, differs: Differs, engine: Any, *args: Any, **named: Any) -> None:
+    await original(engine, *args, **named)
+    if not engine.admits:
+        differs()
+    engine.admits = True
+
+
+def _any_voter(own: tuple[str, ...], register: Any, body: Any, maximum_lag_bytes: int) -> tuple[str, ...]:
+    return tuple(sorted({a.member for a in body.primary.attachments if a.genuine})) if body.primary else ()
+
+
+_ROUTER_GATE = Swap(
+    "twinstar.router.routes:Knowledge._why_hold", altered(lambda own, *_: None if own is Why.NOT_OPEN else own)
+)
+_CLOSED = Swap("twinstar.simulation.server:VirtualServer.launch", instead(_lets_in))
+_NO_STANDBY = Swap("twinstar.router.session:Session._on_standby", skipped())
+_TOGETHER = "clients are let in before an epoch is open"
+
+SERVING = (
+    Ablation(
+        "opening gate",
+        _OPENING,
+        "an epoch is called open before a new leader's log is confirmed",
+        (Swap("twinstar.rules.active_passive.steady:is_open", always(True)),),
+        ("the leader first",),
+    ),
+    Ablation(
+        "the router's epoch check",
+        _OPENING,
+        "sessions of an older epoch go on",
+        (Swap("twinstar.router.session:Session.follow", instead(_goes_on)),),
+        ("a former leader's clients",),
+    ),
+    Ablation(
+        "the router's opening gate",
+        _OPENING,
+        "a router lets clients through to a leader that has not opened its epoch",
+        (_ROUTER_GATE,),
+        ("the leader first",),
+        covered="a database that was started is closed until its epoch is open",
+        together=_TOGETHER,
+    ),
+    Ablation(
+        "a started database is closed",
+        _OPENING,
+        "a database lets clients in before it follows or its epoch is open",
+        (_CLOSED,),
+        ("the leader first",),
+        covered="the router's opening gate, and its look whether a leader is a standby",
+        together=_TOGETHER,
+    ),
+    Ablation(
+        "no standby where a leader is expected",
+        _OPENING,
+        "a router leaves a session at a leader's database that is a standby now",
+        (_NO_STANDBY,),
+        ("the leader first",),
+        covered="a database that was started is closed until it follows",
+        together=_TOGETHER,
+    ),
+    Ablation(
+        _TOGETHER,
+        _OPENING,
+        "neither the router nor the database keeps clients from an epoch that is not open",
+        (_ROUTER_GATE, _CLOSED, _NO_STANDBY),
+        ("the leader first",),
+    ),
+    Ablation(
+        "readers are led to those who confirm",
+        _OPENING,
+        "readers are led to every standby that is attached, whatever epoch it is attached for",
+        (Swap("twinstar.agent.telling:_readers", altered(_any_voter)),),
+        ("a change in doubt", "a late change", "other confirmers"),
+        voter_removal_ms=4_000,
+        store=StoreKind.EMBEDDED,
+    ),
+)
