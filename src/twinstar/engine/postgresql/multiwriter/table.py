@@ -22,6 +22,7 @@ BORN = "twinstar_born"
 """Tables with counters: the stamp of the tombstone on which the row was made, 0 for none."""
 GROUPS = "twinstar_groups"
 """Tables with column groups: one stamp for each group, in their order, and last that of all other columns."""
+OWN_SCHEMA = "twinstar"
 OWN_COLUMNS = (STAMP, BORN, GROUPS)
 SLUG_NAME_CHARACTERS = 30
 
@@ -39,6 +40,10 @@ class Column:
     """The equality of the primary key's index; for columns of the key."""
     hashable: bool = False
 
+    @property
+    def ours(self) -> bool:
+        return self.name in OWN_COLUMNS
+
 
 @dataclass(frozen=True, slots=True)
 class Unique:
@@ -46,6 +51,8 @@ class Unique:
 
     name: str
     expressions: tuple[str, ...]
+    equals: tuple[str, ...]
+    """For each expression, the equality of the index."""
     predicate: str | None
     nulls_distinct: bool
 
@@ -116,16 +123,18 @@ def slug_of(schema: str, name: str) -> str:
     return f"{readable}_{exact}"
 
 
-_COLUMNS = """
+# The equality of a btree index in position `at`, which begins with 0.
+_OPERATOR = """
+(SELECT 'OPERATOR(' || quote_ident(n.nspname) || '.' || o.oprname || ')'
+ FROM pg_opclass c JOIN pg_amop m ON m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype
+   AND m.amoprighttype = c.opcintype AND m.amopstrategy = 3
+ JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE c.oid = i.indclass[at])
+"""
+_COLUMNS = f"""
 SELECT a.attname, quote_ident(tn.nspname) || '.' || quote_ident(t.typname), a.attgenerated <> '', NOT a.attnotnull,
   a.attidentity = 'a',
-  coalesce((SELECT 'OPERATOR(' || quote_ident(opn.nspname) || '.' || op.oprname || ')'
-    FROM pg_index i JOIN generate_subscripts(i.indkey::int2[], 1) AS at ON i.indkey[at] = a.attnum
-    JOIN pg_opclass oc ON oc.oid = i.indclass[at]
-    JOIN pg_amop ao ON ao.amopfamily = oc.opcfamily AND ao.amoplefttype = oc.opcintype
-      AND ao.amoprighttype = oc.opcintype AND ao.amopstrategy = 3
-    JOIN pg_operator op ON op.oid = ao.amopopr JOIN pg_namespace opn ON opn.oid = op.oprnamespace
-    WHERE i.indrelid = a.attrelid AND i.indisprimary), 'OPERATOR(pg_catalog.=)'),
+  coalesce((SELECT {_OPERATOR} FROM pg_index i JOIN generate_series(0, i.indnkeyatts - 1) AS at
+    ON i.indkey[at] = a.attnum WHERE i.indrelid = a.attrelid AND i.indisprimary), 'OPERATOR(pg_catalog.=)'),
   EXISTS (SELECT FROM pg_opclass oc JOIN pg_am am ON am.oid = oc.opcmethod
     WHERE am.amname = 'hash' AND oc.opcdefault AND oc.opcintype = CASE
       WHEN t.typtype = 'e' THEN 'anyenum'::regtype WHEN t.typtype = 'd' THEN t.typbasetype
@@ -138,8 +147,9 @@ SELECT a.attname FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k(
 WHERE i.indrelid = %s AND i.indisprimary AND k.place <= i.indnkeyatts
   AND a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.place
 """
-_UNIQUES = """
+_UNIQUES = f"""
 SELECT c.relname, ARRAY(SELECT pg_get_indexdef(i.indexrelid, at, true) FROM generate_series(1, i.indnkeyatts) AS at),
+  ARRAY(SELECT {_OPERATOR} FROM generate_series(0, i.indnkeyatts - 1) AS at),
   pg_get_expr(i.indpred, i.indrelid, true), NOT i.indnullsnotdistinct
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %s AND i.indisunique AND NOT i.indisprimary ORDER BY c.relname
@@ -163,8 +173,8 @@ async def describe(connection: AsyncConnection[tuple[Any, ...]], schema: str, na
             columns=tuple(Column(*row) for row in await _rows(connection, _COLUMNS, relation)),
             key=tuple(column for (column,) in await _rows(connection, _KEY, relation)),
             uniques=tuple(
-                Unique(index, tuple(expressions), predicate, nulls_distinct)
-                for index, expressions, predicate, nulls_distinct in await _rows(connection, _UNIQUES, relation)
+                Unique(index, tuple(expressions), tuple(equals), predicate, nulls_distinct)
+                for index, expressions, equals, predicate, nulls_distinct in await _rows(connection, _UNIQUES, relation)
             ),
             slug=slug_of(schema, name),
             **await _policy(connection, schema, name),

@@ -1,0 +1,121 @@
+-- What every node has in its schema `twinstar`, beside the objects of each table. Can be run again at any time.
+
+CREATE SCHEMA IF NOT EXISTS twinstar;
+DO $$
+BEGIN
+  IF to_regrole('twinstar_owner') IS NULL THEN
+    CREATE ROLE twinstar_owner NOLOGIN;
+  END IF;
+  IF to_regrole('twinstar_applier') IS NULL THEN
+    CREATE ROLE twinstar_applier LOGIN REPLICATION;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'twinstar') THEN
+    -- Deletions travel as tombstones; TRUNCATE is refused.
+    CREATE PUBLICATION twinstar WITH (publish = 'insert, update');
+  END IF;
+END $$;
+ALTER SCHEMA twinstar OWNER TO twinstar_owner;
+-- Triggers of users' tables call what is in here.
+GRANT USAGE ON SCHEMA twinstar TO PUBLIC;
+
+-- One row: which node this is.
+CREATE TABLE IF NOT EXISTS twinstar.node (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  number integer NOT NULL CHECK (number BETWEEN 1 AND 1022)
+);
+
+-- Insertions are stamped above it: tombstones up to it may have been collected here and be there elsewhere.
+CREATE SEQUENCE IF NOT EXISTS twinstar.floor AS bigint MINVALUE 0 START 0;
+
+CREATE TABLE IF NOT EXISTS twinstar.tables (
+  schema text NOT NULL,
+  name text NOT NULL,
+  slug text NOT NULL UNIQUE,
+  counters text[] NOT NULL,
+  groups jsonb NOT NULL,
+  merge text,
+  PRIMARY KEY (schema, name)
+);
+
+-- Images are objects of column names and values as text, so that nothing about a value is lost.
+CREATE TABLE IF NOT EXISTS twinstar.conflicts (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  schema text NOT NULL,
+  name text NOT NULL,
+  kind text NOT NULL,
+  peer text NOT NULL,
+  key jsonb NOT NULL,
+  winner text NOT NULL CHECK (winner IN ('local', 'incoming')),
+  winner_stamp bigint NOT NULL,
+  winner_image jsonb,
+  loser_stamp bigint NOT NULL,
+  loser_image jsonb,
+  restored_at timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON twinstar.conflicts (schema, name, key, loser_stamp);
+
+-- Tombstones that the applier wrote and the peers must hear of: an ordinary session sends them.
+CREATE TABLE IF NOT EXISTS twinstar.repairs (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  slug text NOT NULL,
+  key jsonb NOT NULL,
+  stamp bigint NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS twinstar.dead_letters (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  schema text NOT NULL,
+  name text NOT NULL,
+  peer text NOT NULL,
+  kind text NOT NULL CHECK (kind IN ('image', 'burial', 'contribution', 'stray')),
+  stamp bigint NOT NULL,
+  change jsonb NOT NULL,
+  error text NOT NULL
+);
+
+-- Microseconds since 1970.
+CREATE OR REPLACE FUNCTION twinstar.now_us() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
+RETURN (date_part('epoch', clock_timestamp()) * 1000000)::bigint;
+
+CREATE OR REPLACE FUNCTION twinstar.refuse_truncate() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+BEGIN
+  RAISE EXCEPTION 'TRUNCATE of %.% is refused: other nodes write to it too, and its place among their writes would be '
+    'unknown. Use DELETE.', quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME)
+    USING ERRCODE = 'feature_not_supported';
+END $$;
+
+CREATE OR REPLACE FUNCTION twinstar.log_conflict(
+  schema text, name text, kind text, peer text, key jsonb, winner text,
+  winner_stamp bigint, winner_image jsonb, loser_stamp bigint, loser_image jsonb
+) RETURNS void LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+  INSERT INTO twinstar.conflicts
+    (schema, name, kind, peer, key, winner, winner_stamp, winner_image, loser_stamp, loser_image)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING;
+END;
+
+DO $$
+DECLARE
+  object regclass;
+  function regprocedure;
+BEGIN
+  FOR object IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'twinstar'::regnamespace AND c.relkind = 'r' LOOP
+    EXECUTE format('ALTER TABLE %s OWNER TO twinstar_owner', object);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO twinstar_applier', object);
+  END LOOP;
+  ALTER SEQUENCE twinstar.floor OWNER TO twinstar_owner;
+  GRANT SELECT, UPDATE ON SEQUENCE twinstar.floor TO twinstar_applier;
+  FOR function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'twinstar'::regnamespace LOOP
+    EXECUTE format('ALTER FUNCTION %s OWNER TO twinstar_owner', function);
+  END LOOP;
+  FOR function IN
+    SELECT p.oid FROM pg_proc p
+    WHERE p.pronamespace = 'pg_catalog'::regnamespace
+      AND (p.proname LIKE 'pg\_replication\_origin\_%' OR p.proname = 'pg_show_replication_origin_status')
+  LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO twinstar_applier', function);
+  END LOOP;
+END $$;
+GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO twinstar_applier;

@@ -1,0 +1,187 @@
+"""The statements that apply a peer's changes to one plain table by sets.
+
+Each takes one array of texts for every column, in the order of `Table.sent_columns` or of the key, and returns the
+stamps of those changes that it took, or, row by row, what the table's functions answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from twinstar.engine.postgresql.multiwriter.fragments import (
+    bucket,
+    columns,
+    companion,
+    function,
+    ident,
+    relation,
+    same_key,
+)
+from twinstar.engine.postgresql.multiwriter.table import STAMP, Column, Table
+
+_SEPARATOR, _NULL = "\0s", "\0n"
+"""No text of PostgreSQL has the character 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    update: str | None
+    """Successors; None where a changed row might meet a unique index that only its table's function understands."""
+    insert: str
+    sink: str
+    """Takes away again what was inserted below a tombstone."""
+    resolve: str
+    clear: str
+    """Takes away what the images replace, for those that are in each other's way."""
+    bury: str
+    delete: str
+    entomb: str
+
+    @classmethod
+    def of(cls, table: Table) -> Statements:
+        return cls(
+            update=_update(table),
+            insert=_insert(table),
+            sink=_sink(table),
+            resolve=_resolve(table),
+            clear=_clear(table),
+            bury=_bury(table),
+            delete=_delete(table),
+            entomb=_entomb(table),
+        )
+
+
+def array(values: Sequence[str | None]) -> str:
+    """An array literal, made by a few passes over the whole of it instead of one over each value."""
+    nulls = None in values
+    joined = _SEPARATOR.join([_NULL if value is None else value for value in values] if nulls else values)  # type: ignore[arg-type]
+    quoted = joined.replace("\\", "\\\\").replace('"', '\\"').replace(_SEPARATOR, '","')
+    whole = '{"' + quoted + '"}'
+    return whole.replace(f'"{_NULL}"', "NULL") if nulls else whole
+
+
+def _source(names: Sequence[str]) -> str:
+    arrays = ", ".join(["%s::pg_catalog.text[]"] * len(names))
+    # Unqualified: only so can it take several arrays.
+    return f"unnest({arrays}) AS u({', '.join(names)})"
+
+
+def _names(of: Sequence[object], prefix: str = "c") -> list[str]:
+    return [f"{prefix}{place}" for place, _ in enumerate(of)]
+
+
+def _typed(of: Sequence[Column], names: Sequence[str]) -> list[str]:
+    return [f"u.{name}::{column.type_sql}" for column, name in zip(of, names, strict=True)]
+
+
+class _Rows:
+    """The images of a batch as a row source: where each column of the table is in it, with its type."""
+
+    def __init__(self, table: Table) -> None:
+        self.names = _names(table.sent_columns)
+        self.typed = _typed(table.sent_columns, self.names)
+        by_name = dict(zip((column.name for column in table.sent_columns), self.typed, strict=True))
+        self.key = [by_name[name] for name in table.key]
+        self.stamp = by_name[STAMP]
+        self.source = _source([*self.names, "was", "last_was"])
+
+
+def _update(table: Table) -> str | None:
+    unchanged = _unchanged(table)
+    if unchanged is None:
+        return None
+    rows = _Rows(table)
+    changes = ", ".join(
+        f"{ident(column.name)} = {value}"
+        for column, value in zip(table.sent_columns, rows.typed, strict=True)
+        if not column.always_identity
+    )
+    return (
+        f"UPDATE ONLY {relation(table)} AS t SET {changes} FROM {rows.source} WHERE {same_key(table, 't', rows.key)} "
+        f"AND coalesce(t.{STAMP}, 0) IN (u.was::pg_catalog.int8, u.last_was::pg_catalog.int8){unchanged} "
+        f"RETURNING t.{STAMP}"
+    )
+
+
+def _unchanged(table: Table) -> str | None:
+    """That no value of a unique index changes: then no statement over many rows can fail on one of them."""
+    names = {form: column.name for column in table.columns for form in (column.name, ident(column.name))}
+    if any(unique.predicate or not names.keys() >= set(unique.expressions) for unique in table.uniques):
+        return None
+    held = {names[expression] for unique in table.uniques for expression in unique.expressions}
+    if any(column.generated and column.name in held for column in table.columns):
+        return None
+    return "".join(
+        f" AND t.{ident(column.name)}::pg_catalog.text IS NOT DISTINCT FROM u.c{place}"
+        for place, column in enumerate(table.sent_columns)
+        if column.name in held
+    )
+
+
+def _insert(table: Table) -> str:
+    rows = _Rows(table)
+    lock = f"pg_catalog.pg_advisory_xact_lock_shared({table.lock_class}, {bucket(table, rows.key)})"
+    return (
+        f"INSERT INTO {relation(table)} ({columns(table.sent_columns)}) OVERRIDING SYSTEM VALUE "
+        # The lock is no condition: it is always had.
+        f"SELECT {', '.join(rows.typed)} FROM {rows.source} WHERE {lock} IS NOT NULL "
+        f"ON CONFLICT DO NOTHING RETURNING {STAMP}"
+    )
+
+
+def _sink(table: Table) -> str:
+    names = _names(table.key, "k")
+    return (
+        f"DELETE FROM ONLY {relation(table)} AS t USING {_source(names)} "
+        f"JOIN {companion(table)} AS d ON {same_key(table, 'd', _typed(table.key_columns, names))} "
+        f"WHERE {same_key(table, 't', 'd')} AND coalesce(t.{STAMP}, 0) <= d.{STAMP} RETURNING t.{STAMP}"
+    )
+
+
+def _clear(table: Table) -> str:
+    rows = _Rows(table)
+    return (
+        f"DELETE FROM ONLY {relation(table)} AS t USING {rows.source} WHERE {same_key(table, 't', rows.key)} "
+        f"AND coalesce(t.{STAMP}, 0) IN (u.was::pg_catalog.int8, u.last_was::pg_catalog.int8) RETURNING t.{STAMP}"
+    )
+
+
+def _resolve(table: Table) -> str:
+    rows = _Rows(table)
+    values = ", ".join(f"u.{name}" for name in rows.names)
+    return (
+        f"SELECT {function(table, 'apply')}(ARRAY[{values}], u.was::pg_catalog.int8, u.last_was::pg_catalog.int8, "
+        f"%s::pg_catalog.text, %s::pg_catalog.bool) FROM {rows.source}"
+    )
+
+
+def _bury(table: Table) -> str:
+    names = _names(table.key, "k")
+    keys = _typed(table.key_columns, names)
+    return (
+        f"INSERT INTO {companion(table)} AS d ({columns(table.key_columns)}, twinstar_stamp, twinstar_was) "
+        f"SELECT {', '.join(keys)}, u.stamp::pg_catalog.int8, u.was::pg_catalog.int8 "
+        f"FROM {_source([*names, 'stamp', 'was'])} "
+        f"ON CONFLICT ({columns(table.key_columns)}) DO UPDATE SET "
+        "twinstar_stamp = EXCLUDED.twinstar_stamp, twinstar_was = EXCLUDED.twinstar_was "
+        "WHERE EXCLUDED.twinstar_stamp > d.twinstar_stamp RETURNING d.twinstar_stamp"
+    )
+
+
+def _delete(table: Table) -> str:
+    names = _names(table.key, "k")
+    return (
+        f"DELETE FROM ONLY {relation(table)} AS t USING {_source([*names, 'stamp', 'ancestors'])} "
+        f"WHERE {same_key(table, 't', _typed(table.key_columns, names))} "
+        f"AND coalesce(t.{STAMP}, 0) = ANY (u.ancestors::pg_catalog.int8[]) RETURNING u.stamp::pg_catalog.int8"
+    )
+
+
+def _entomb(table: Table) -> str:
+    names = _names(table.key, "k")
+    return (
+        f"SELECT {function(table, 'entomb')}(d, u.ancestors::pg_catalog.int8[], %s::pg_catalog.text) "
+        f"FROM {_source([*names, 'ancestors'])} "
+        f"JOIN {companion(table)} AS d ON {same_key(table, 'd', _typed(table.key_columns, names))}"
+    )

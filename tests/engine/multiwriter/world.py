@@ -1,0 +1,134 @@
+"""Nodes whose changes a test carries from one to the other itself, in whatever order, as often as it likes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from tests.engine.postgresql.lab import Server
+from twinstar.engine.postgresql.multiwriter.applying import PLANNING, Applied, TableApplier
+from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
+from twinstar.engine.postgresql.multiwriter.objects import install, take_in
+from twinstar.engine.postgresql.multiwriter.table import STAMP, Policy, Table
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+
+SETTINGS = {**PLANNING, "session_replication_role": "replica", "search_path": "", "TimeZone": "UTC"}
+"""Of a session that applies, without an origin."""
+
+
+@dataclass
+class Node:
+    """One database. `user` is an ordinary session, `applier` one that applies."""
+
+    number: int
+    conninfo: str
+    user: Connection
+    applier: Connection
+    tables: dict[str, TableApplier] = field(default_factory=dict)
+
+    async def do(self, statement: str) -> None:
+        await self.user.execute(statement.encode())
+
+    async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return await (await self.user.execute(query.encode())).fetchall()
+
+    async def ask(self, query: str) -> Any:
+        found = await self.rows(query)
+        return found[0][0] if found else None
+
+    async def take_in(self, name: str, policy: Policy | None = None) -> Table:
+        table = await take_in(self.user, "public", name, policy)
+        self.tables[name] = TableApplier(table)
+        return table
+
+    async def clock(self, us: int | None) -> None:
+        """Sets this node's clock, None for the real one."""
+        now = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint" if us is None else f"{us}::bigint"
+        await self.do(f"CREATE OR REPLACE FUNCTION twinstar.now_us() RETURNS bigint LANGUAGE sql VOLATILE RETURN {now}")
+
+    async def apply(self, name: str, changes: Changes, peer: str = "peer") -> Applied:
+        async with self.applier.transaction():
+            return await self.tables[name].apply(self.applier, changes, peer)
+
+    async def image(self, name: str, where: str, was: int = 0) -> Image:
+        """The image of a row as the transport would bring it, with what it replaced."""
+        table = self.tables[name].table
+        values = ", ".join(f'"{column.name}"::text' for column in table.sent_columns)
+        ((*row,),) = await self.rows(f'SELECT {values} FROM "{name}" WHERE {where}')
+        stamp = next(
+            int(value or 0) for column, value in zip(table.sent_columns, row, strict=True) if column.name == STAMP
+        )
+        return Image(tuple(row), stamp, was, was)
+
+    async def burial(self, name: str, where: str) -> Burial:
+        table = self.tables[name].table
+        key = ", ".join(f'"{column}"::text' for column in table.key)
+        ((*row, stamp, was, image),) = await self.rows(
+            f"SELECT {key}, twinstar_stamp, twinstar_was, twinstar_image::text FROM twinstar.{table.companion} "
+            f"WHERE {where}"
+        )
+        return Burial(tuple(row), stamp, was, image)
+
+    async def write(self, name: str, statement: str, where: str) -> Image:
+        """Runs a statement that writes one row and returns what would be sent of it."""
+        was = await self.ask(f'SELECT twinstar_stamp FROM "{name}" WHERE {where}') or 0
+        await self.do(statement)
+        return await self.image(name, where, was)
+
+    async def delete(self, name: str, where: str) -> Burial:
+        await self.do(f'DELETE FROM "{name}" WHERE {where}')
+        return await self.burial(name, where)
+
+    async def state(self, name: str) -> tuple[list[Any], list[Any]]:
+        """Rows and tombstones."""
+        table = self.tables[name].table
+        key = ", ".join(f'"{column}"' for column in table.key)
+        rows = await self.rows(f'SELECT to_jsonb(t) FROM "{name}" AS t ORDER BY {key}')
+        tombstones = await self.rows(f"SELECT {key}, twinstar_stamp FROM twinstar.{table.companion} ORDER BY {key}")
+        return rows, tombstones
+
+    async def conflicts(self) -> list[tuple[Any, ...]]:
+        return await self.rows("SELECT kind, winner, winner_image, loser_image FROM twinstar.conflicts ORDER BY id")
+
+
+async def prepare(nodes: Sequence[Node], *definitions: str, policy: Policy | None = None) -> None:
+    """The same objects everywhere, the table `t` among them taken in."""
+    for each in nodes:
+        for definition in definitions:
+            await each.do(definition)
+        await each.take_in("t", policy)
+
+
+def images(*changes: Image) -> Changes:
+    return Changes(images=list(changes))
+
+
+def burials(*changes: Burial) -> Changes:
+    return Changes(burials=list(changes))
+
+
+def part(change: Image | Burial) -> Changes:
+    return images(change) if isinstance(change, Image) else burials(change)
+
+
+@asynccontextmanager
+async def connected(server: Server, database: str, settings: dict[str, str] | None = None) -> AsyncIterator[Connection]:
+    connection = await AsyncConnection.connect(server.conninfo(), dbname=database, autocommit=True)
+    async with connection:
+        for name, value in (settings or {}).items():
+            await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        yield connection
+
+
+@asynccontextmanager
+async def node(server: Server, database: str, number: int) -> AsyncIterator[Node]:
+    async with connected(server, database) as user, connected(server, database, SETTINGS) as applier:
+        await install(user, number)
+        conninfo = f"{server.conninfo()} dbname={database}"
+        yield Node(number, conninfo, user, applier)
