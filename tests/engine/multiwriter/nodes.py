@@ -1,6 +1,4 @@
-"""Nodes that take writes: real PostgreSQL servers, each made by its own ``initdb``, as nodes that are told apart by
-their system identifiers must be.
-"""
+"""Nodes that take writes: real PostgreSQL servers."""
 
 from __future__ import annotations
 
@@ -66,7 +64,15 @@ def make_database(servers: list[Server], name: str) -> None:
 def drop_database(servers: list[Server], name: str) -> None:
     for server in servers:
         with closing(psycopg.connect(server.conninfo(), dbname="postgres", autocommit=True)) as connection:
+            # A session that was just closed may still be ending.
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity "
+                "WHERE datname = %s OR backend_type = 'walsender'",
+                (name,),
+            )
             connection.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", (name,)
             )
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            # They belong to no database.
+            connection.execute("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -18,8 +18,11 @@ from psycopg import sql
 from tests.engine.postgresql.lab import Server
 from twinstar.engine.postgresql.multiwriter.applier import run_applier
 from twinstar.engine.postgresql.multiwriter.batch import Changes
+from twinstar.engine.postgresql.multiwriter.beginning import Cause, GapFound
 from twinstar.engine.postgresql.multiwriter.collapse import Stray
 from twinstar.engine.postgresql.multiwriter.link import Link
+from twinstar.engine.postgresql.multiwriter.names import slot_name
+from twinstar.engine.postgresql.multiwriter.places import begin_at, forget, give_up_place, make_place, standing
 from twinstar.engine.postgresql.multiwriter.session import Connection
 from twinstar.engine.postgresql.multiwriter.settings import ApplierSettings
 from twinstar.engine.postgresql.multiwriter.table import Table, slug_of
@@ -31,6 +34,8 @@ SET_UP = f"""
 CREATE SCHEMA twinstar;
 CREATE TABLE twinstar.tables (schema text, name text, slug text, counters text[], groups jsonb, merge text);
 INSERT INTO twinstar.tables VALUES ('public', 't', '{slug_of("public", "t")}', '{{}}', '[]', NULL);
+CREATE TABLE twinstar.node (number int);
+CREATE TABLE twinstar.dead_letters ();
 CREATE TABLE letters (change jsonb, error text);
 CREATE SEQUENCE stamps;
 CREATE TABLE t (id int PRIMARY KEY, v text CHECK (v <> 'bad here'), twinstar_stamp bigint);
@@ -78,6 +83,7 @@ class GreaterStays:
 class Node:
     server: Server
     database: str
+    number: int
 
     @property
     def parameters(self) -> dict[str, str | int]:
@@ -86,13 +92,18 @@ class Node:
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
         return self.server.connect(dbname=self.database, **options)
 
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        connection = await psycopg.AsyncConnection.connect(
+            self.server.conninfo(), dbname=self.database, autocommit=True
+        )
+        async with connection:
+            yield connection
+
     def do(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.server.conninfo(), dbname=self.database, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
-
-    def identifier(self) -> str:
-        return str(self.do("SELECT system_identifier FROM pg_control_system()")[0][0])
 
     def table(self) -> list[tuple[Any, ...]]:
         return self.do("SELECT id, v, twinstar_stamp FROM t ORDER BY id")
@@ -100,23 +111,32 @@ class Node:
 
 @pytest.fixture
 def nodes(running: list[Server], database: str) -> list[Node]:
-    made = [Node(server, database) for server in running[:2]]
+    made = [Node(server, database, number) for number, server in enumerate(running[:2], 1)]
     for node in made:
-        node.do(SET_UP)
+        node.do(f"{SET_UP}; INSERT INTO twinstar.node VALUES ({node.number})")
     return made
 
 
-def link(here: Node, peer: Node, spool: Path | None = None) -> Link:
+def link(here: Node, peer: Node, folder: Path, durability: Literal["async", "quorum"] = "async") -> Link:
     settings = ApplierSettings(
         local=here.parameters,
         peer=peer.parameters,
         peer_name=peer.server.name,
-        system_identifier=peer.identifier(),
-        slot=f"{here.database}_{here.server.name}",
-        application_name=f"{here.database}_{here.server.name}",
-        spool=spool,
+        number=here.number,
+        peer_number=peer.number,
+        durability=durability,
+        spool=folder / f"{here.server.name}.spool",
+        state_file=folder / f"{here.server.name}.json",
     )
     return Link(settings, GreaterStays(), SystemClock(), SystemRandomness())
+
+
+async def join(here: Node, peer: Node) -> None:
+    """From now on the peer keeps what `here` has to receive."""
+    async with peer.session() as connection:
+        position = await make_place(connection, here.number)
+    async with here.session() as connection:
+        await begin_at(connection, peer.number, position)
 
 
 @asynccontextmanager
@@ -127,7 +147,8 @@ async def applying(link: Link) -> AsyncIterator[asyncio.Task[None]]:
         yield task
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def eventually(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
@@ -137,18 +158,21 @@ async def eventually(condition: Callable[[], object], what: str, within_s: float
         await asyncio.sleep(0.02)
 
 
-@pytest.fixture(params=["passed on", "spooled"])
-def spool_of(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Node], Path | None]:
-    return lambda node: tmp_path / node.server.name if request.param == "spooled" else None
+Linked = Callable[[Node, Node], Awaitable[Link]]
 
 
-async def test_rows_arrive_also_those_written_while_nobody_reads(
-    nodes: list[Node], spool_of: Callable[[Node], Path | None]
-) -> None:
+@pytest.fixture(params=["async", "quorum"])
+def linked(request: pytest.FixtureRequest, tmp_path: Path) -> Linked:
+    async def made(here: Node, peer: Node) -> Link:
+        await join(here, peer)
+        return link(here, peer, tmp_path, request.param)
+
+    return made
+
+
+async def test_rows_arrive_also_those_written_while_nobody_reads(nodes: list[Node], linked: Linked) -> None:
     a, b = nodes
-    to_b = link(b, a, spool_of(b))
-    await to_b.prepare()
-    await to_b.prepare()
+    to_b = await linked(b, a)
     a.do("INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 3) AS i")
     async with applying(to_b):
         await eventually(lambda: a.table() == b.table(), "the first rows are there")
@@ -159,12 +183,9 @@ async def test_rows_arrive_also_those_written_while_nobody_reads(
         await eventually(lambda: a.table() == b.table(), "what was missed is there")
 
 
-async def test_a_transaction_larger_than_a_batch_is_seen_as_a_whole(
-    nodes: list[Node], spool_of: Callable[[Node], Path | None]
-) -> None:
+async def test_a_transaction_larger_than_a_batch_is_seen_as_a_whole(nodes: list[Node], linked: Linked) -> None:
     a, b = nodes
-    to_b = link(b, a, spool_of(b))
-    await to_b.prepare()
+    to_b = await linked(b, a)
     seen = set()
 
     def count() -> int:
@@ -178,12 +199,9 @@ async def test_a_transaction_larger_than_a_batch_is_seen_as_a_whole(
     assert seen <= {0, 10_000}
 
 
-async def test_what_cannot_be_applied_is_kept_and_the_rest_goes_on(
-    nodes: list[Node], spool_of: Callable[[Node], Path | None]
-) -> None:
+async def test_what_cannot_be_applied_is_kept_and_the_rest_goes_on(nodes: list[Node], linked: Linked) -> None:
     a, b = nodes
-    to_b = link(b, a, spool_of(b))
-    await to_b.prepare()
+    to_b = await linked(b, a)
     a.do("ALTER TABLE t DROP CONSTRAINT t_v_check")
     a.do(
         "INSERT INTO t SELECT i, CASE WHEN i IN (3, 40) THEN 'bad here' ELSE 'good' END "
@@ -197,10 +215,9 @@ async def test_what_cannot_be_applied_is_kept_and_the_rest_goes_on(
     assert letters == [("3", "23514"), ("40", "23514")]
 
 
-async def test_a_lock_is_waited_for(nodes: list[Node], spool_of: Callable[[Node], Path | None]) -> None:
+async def test_a_lock_is_waited_for(nodes: list[Node], linked: Linked) -> None:
     a, b = nodes
-    to_b = link(b, a, spool_of(b))
-    await to_b.prepare()
+    to_b = await linked(b, a)
     async with applying(to_b):
         a.do("INSERT INTO t VALUES (1, 'x')")
         await eventually(lambda: a.table() == b.table(), "the row is there")
@@ -214,10 +231,9 @@ async def test_a_lock_is_waited_for(nodes: list[Node], spool_of: Callable[[Node]
         await eventually(lambda: a.table() == b.table(), "the change is there")
 
 
-async def test_sessions_that_are_ended_begin_anew(nodes: list[Node], spool_of: Callable[[Node], Path | None]) -> None:
+async def test_sessions_that_are_ended_begin_anew(nodes: list[Node], linked: Linked) -> None:
     a, b = nodes
-    to_b = link(b, a, spool_of(b))
-    await to_b.prepare()
+    to_b = await linked(b, a)
     async with applying(to_b):
         for number in range(20):
             a.do(f"INSERT INTO t SELECT i, 'x' FROM generate_series({number * 100}, {number * 100 + 99}) AS i")
@@ -230,44 +246,92 @@ async def test_sessions_that_are_ended_begin_anew(nodes: list[Node], spool_of: C
     assert len(b.table()) == 2000
 
 
-async def test_a_slot_that_was_confirmed_further_than_is_known_here_is_refused(nodes: list[Node]) -> None:
+async def gap(link: Link) -> Cause:
+    with pytest.raises(GapFound) as found:
+        async with asyncio.timeout(30):
+            await run_applier(link)
+    return found.value.gap.cause
+
+
+async def test_a_gap_is_never_read_over(nodes: list[Node], tmp_path: Path) -> None:
     a, b = nodes
-    to_b = link(b, a)
-    await to_b.prepare()
+    to_b = link(b, a, tmp_path)
+    origin, slot = to_b.settings.origin, to_b.settings.slot
+    assert await gap(to_b) is Cause.NO_ORIGIN
+    await join(b, a)
+    await join(b, a)
     async with applying(to_b):
         a.do("INSERT INTO t VALUES (1, 'x')")
         await eventually(lambda: a.table() == b.table(), "the row is there")
-    origin = to_b.settings.origin
     await eventually(
         lambda: b.do("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'twinstar%'") == [(0,)],
         "the sessions are over",
     )
+    ((reached,),) = b.do(f"SELECT pg_replication_origin_progress('{origin}', false)")
+    for position, cause in (("0/1", Cause.SLOT_BEYOND), ("F/0", Cause.LOG_ENDS_BEFORE)):
+        b.do(f"SELECT pg_replication_origin_advance('{origin}', '{position}')")
+        assert await gap(to_b) is cause
+    b.do(f"SELECT pg_replication_origin_advance('{origin}', '{reached}')")
+    a.do(f"SELECT pg_drop_replication_slot('{slot}')")
+    assert await gap(to_b) is Cause.NO_SLOT
     b.do(f"SELECT pg_replication_origin_drop('{origin}')")
-    with pytest.raises(EngineError, match="join this node anew"):
-        await run_applier(to_b)
-    b.do(f"SELECT pg_replication_origin_create('{origin}')")
-    b.do(f"SELECT pg_replication_origin_advance('{origin}', '0/1')")
-    with pytest.raises(EngineError, match="copy this node anew"):
-        await run_applier(to_b)
-    a.do(f"SELECT pg_drop_replication_slot('{to_b.settings.slot}')")
-    with pytest.raises(EngineError, match="copy this node anew"):
-        await run_applier(to_b)
+    assert await gap(to_b) is Cause.NO_ORIGIN
+
+
+async def test_a_place_whose_log_was_removed_is_a_gap(own: list[Server], tmp_path: Path) -> None:
+    a, b = (Node(server, "postgres", number) for number, server in enumerate(own[:2], 1))
+    for node in (a, b):
+        node.do(f"{SET_UP}; INSERT INTO twinstar.node VALUES ({node.number})")
+    await join(b, a)
+    a.server.set(max_slot_wal_keep_size="1")
+    for _ in range(4):
+        a.do("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 1000) AS i; DELETE FROM t")
+        a.do("SELECT pg_switch_wal(); CHECKPOINT")
+    async with a.session() as connection:
+        assert (await standing(connection)).places[b.number].wal_status == "lost"
+    assert await gap(link(b, a, tmp_path)) is Cause.SLOT_LOST
+
+
+async def test_another_life_of_a_member_is_not_taken_for_the_one_it_was(nodes: list[Node], tmp_path: Path) -> None:
+    a, b = nodes
+    await join(b, a)
+    for node, whose in ((a, "n1"), (b, "this node")):
+        node.do("UPDATE twinstar.node SET number = number + 10")
+        with pytest.raises(EngineError, match=f"of {whose} is node {node.number + 10} and not node {node.number}"):
+            await run_applier(link(b, a, tmp_path))
+        node.do("UPDATE twinstar.node SET number = number - 10")
+
+
+async def test_a_node_says_how_far_it_is(nodes: list[Node], tmp_path: Path) -> None:
+    a, b = nodes
+    await join(b, a)
+    await join(a, b)
+    async with applying(link(b, a, tmp_path)):
+        a.do("INSERT INTO t VALUES (1, 'x')")
+        await eventually(lambda: a.table() == b.table(), "the row is there")
+    async with a.session() as connection:
+        at_a = await standing(connection)
+    async with b.session() as connection:
+        at_b = await standing(connection)
+        await give_up_place(connection, a.number)
+        await forget(connection, a.number)
+        after = await standing(connection)
+    assert at_a.places[b.number].confirmed <= at_b.applied[a.number] <= at_a.log_end
+    assert (at_a.dead_letters, list(at_a.places), list(at_b.places)) == (0, [2], [1])
+    assert (after.places, after.applied) == ({}, {})
 
 
 async def test_two_nodes_that_write_the_same_row_and_wait_for_each_other_do_not_hang(
     nodes: list[Node], tmp_path: Path
 ) -> None:
     a, b = nodes
-    links = [link(here, peer, tmp_path / here.server.name) for here, peer in ((a, b), (b, a))]
-    for each in links:
-        await each.prepare()
+    links = [link(here, peer, tmp_path, "quorum") for here, peer in ((a, b), (b, a))]
+    for here, peer in ((a, b), (b, a)):
+        await join(here, peer)
     a.do("INSERT INTO t VALUES (1, 'x')")
 
     async def write(node: Node, times: int) -> None:
-        connection = await psycopg.AsyncConnection.connect(
-            node.server.conninfo(), dbname=node.database, autocommit=True
-        )
-        async with connection:
+        async with node.session() as connection:
             for number in range(times):
                 await connection.execute("UPDATE t SET v = %s WHERE id = 1", (f"{node.server.name} {number}",))
 
@@ -276,7 +340,7 @@ async def test_two_nodes_that_write_the_same_row_and_wait_for_each_other_do_not_
             await stack.enter_async_context(applying(each))
         await eventually(lambda: a.table() == b.table(), "the row is there")
         for node, peer in ((a, b), (b, a)):
-            node.server.set(synchronous_standby_names=f"ANY 1 ({peer.database}_{peer.server.name})")
+            node.server.set(synchronous_standby_names=f"ANY 1 ({slot_name(peer.number)})")
         try:
             async with asyncio.timeout(60):
                 await asyncio.gather(write(a, 100), write(b, 100))

@@ -10,15 +10,16 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from tests.engine.postgresql.lab import Server
-from twinstar.engine.postgresql.multiwriter.applying import PLANNING, Applied, TableApplier
+from twinstar.engine.postgresql.multiwriter.applying import Applied, TableApplier
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
 from twinstar.engine.postgresql.multiwriter.objects import install, take_in
+from twinstar.engine.postgresql.multiwriter.session import SESSION_SETTINGS
 from twinstar.engine.postgresql.multiwriter.table import STAMP, Policy, Table
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
 
-SETTINGS = {**PLANNING, "session_replication_role": "replica", "search_path": "", "TimeZone": "UTC"}
+SETTINGS = {**SESSION_SETTINGS, "search_path": "", "TimeZone": "UTC"}
 """Of a session that applies, without an origin."""
 
 

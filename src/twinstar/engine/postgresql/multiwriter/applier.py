@@ -23,7 +23,7 @@ _LOOK_AGAIN_MS = 100.0
 
 async def run_applier(link: Link) -> None:
     """Never returns. Raises EngineError when only a person can help, in an ExceptionGroup or alone."""
-    if link.settings.spool is None:
+    if link.settings.durability == "async":
         await link.keep(lambda: _pass_on(link))
         return
     spooling = _Spooling(link, Spool(link.settings.spool))
@@ -37,7 +37,6 @@ async def _pass_on(link: Link) -> None:
     async with AsyncExitStack() as stack:
         landing = await link.land(stack)
         stream = await link.receive(stack, landing.applied_lsn)
-        landing.begin_at(stream.received)
 
         def report(ask: bool = False) -> None:
             stream.report(stream.received, landing.applied_lsn, landing.applied_lsn, ask=ask)

@@ -29,10 +29,6 @@ class Landing:
         self.applied_lsn = applied_lsn
         self.applied_rows = 0
 
-    def begin_at(self, position: int) -> None:
-        """The stream begins there: nothing of it was ever applied that ends later."""
-        self.applied_lsn = self._fed_lsn = max(self.applied_lsn, position)
-
     async def feed(self, messages: list[bytes], complete_lsn: int) -> None:
         """Takes messages in, and waits while there are too many. `complete_lsn`: every transaction that ends up to
         there has been fed with these.

@@ -1,24 +1,20 @@
-"""Both ends of a stream: the peer's slot and this node's database, opened, watched, and opened again.
-
-The stream begins where this node knows that something is missing: behind what its origin says was applied, or what is
-in the spool. A slot that has been confirmed beyond that has forgotten transactions that are missing here (this database
-was restored from a backup, or its spool was thrown away), and nothing but a new copy brings them back.
-"""
+"""Both ends of a stream: the peer's slot and this node's database, opened, watched, and opened again."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from typing import NoReturn
 
 import psycopg
 
-from twinstar.engine.postgresql.connections import sentence
+from twinstar.engine.postgresql.connections import fetch, sentence
+from twinstar.engine.postgresql.multiwriter.beginning import Cause, From, Gap, GapFound, beginning
 from twinstar.engine.postgresql.multiwriter.catalog import Catalog
 from twinstar.engine.postgresql.multiwriter.landing import Landing
+from twinstar.engine.postgresql.multiwriter.names import PUBLICATION
 from twinstar.engine.postgresql.multiwriter.pause import Pause
-from twinstar.engine.postgresql.multiwriter.session import ApplySession, connect_locally, has_origin, make_origin
+from twinstar.engine.postgresql.multiwriter.session import ApplySession, Connection, connect_locally
 from twinstar.engine.postgresql.multiwriter.settings import ApplierSettings
 from twinstar.engine.postgresql.multiwriter.stream import Stream
 from twinstar.engine.postgresql.multiwriter.writer import Rules, Writer
@@ -44,49 +40,33 @@ class Link:
         self.clock, self.randomness = clock, randomness
         self._doubts: set[int] = set()
 
-    async def prepare(self) -> None:
-        """Makes the origin here and the slot on the peer, where they are missing. From then on the peer keeps what this
-        node has to receive. Done once, when the two nodes are joined. Raises psycopg.Error, EngineError.
-        """
-        settings = self.settings
-        async with AsyncExitStack() as stack:
-            stream = await self._connect(stack)
-            local = await connect_locally(settings.local, settings.origin)
-            stack.push_async_callback(local.close)
-            # In this order: a slot without an origin could not be told from one that was used and whose origin is lost.
-            await make_origin(local, settings.origin)
-            if await stream.slot(settings.slot) is None:
-                await stream.make_slot(settings.slot)
-
     async def land(self, stack: AsyncExitStack) -> Landing:
-        """A new session with this node's database. Raises psycopg.Error, EngineError."""
+        """A new session with this node's database. Raises psycopg.Error, EngineError, GapFound."""
         settings = self.settings
         connection = await connect_locally(settings.local, settings.origin)
         stack.push_async_callback(connection.close)
-        if not await has_origin(connection, settings.origin):
-            raise EngineError(
-                f"This database does not know the stream of {settings.peer_name} ({settings.origin}): "
-                "it is not the one that was joined to it; join this node anew."
-            )
-        session = await ApplySession.open(settings.local, settings.origin)
+        await self._know(connection, settings.number, "this node")
+        try:
+            session = await ApplySession.open(settings.local, settings.origin)
+        except psycopg.errors.UndefinedObject:
+            raise GapFound(Gap(Cause.NO_ORIGIN, 0, 0), settings.peer_name) from None
         stack.push_async_callback(session.close)
         writer = Writer(session, self._rules, settings.peer_name, self.clock, self.randomness, self._doubts)
         catalog = Catalog(connection, self.clock)
         return Landing(session, catalog, writer, self.clock, await session.progress())
 
     async def receive(self, stack: AsyncExitStack, position: int) -> Stream:
-        """The peer's stream from there on; from where its slot was made, when that is 0."""
+        """The peer's stream from there on. Raises psycopg.Error, EngineError, GapFound."""
         settings = self.settings
-        stream = await self._connect(stack)
-        slot = await stream.slot(settings.slot)
-        if slot is None or slot.lost:
-            _must_copy(f"{settings.peer_name} no longer keeps what this node has missed (slot {settings.slot})")
-        if position and slot.confirmed > position:
-            _must_copy(
-                f"This node has lost what it had confirmed to {settings.peer_name}, "
-                f"from {format_lsn(position)} to {format_lsn(slot.confirmed)}"
-            )
-        await stream.start(settings.slot, settings.publication, position or slot.confirmed)
+        parameters = {**settings.peer, "application_name": settings.slot}
+        stream = await Stream.open(parameters, self.clock)
+        stack.push_async_callback(stream.close)
+        await self._know(stream.connection, settings.peer_number, settings.peer_name)
+        match beginning(position, await stream.slot(settings.slot), stream.log_end):
+            case Gap() as gap:
+                raise GapFound(gap, settings.peer_name)
+            case From(begin):
+                await stream.start(settings.slot, PUBLICATION, begin)
         log.info("Receiving from %s at %s.", settings.peer_name, format_lsn(stream.received))
         return stream
 
@@ -114,20 +94,14 @@ class Link:
                 pause.reset()
             await pause.wait()
 
-    async def _connect(self, stack: AsyncExitStack) -> Stream:
-        settings = self.settings
-        stream = await Stream.open({**settings.peer, "application_name": settings.application_name}, self.clock)
-        stack.push_async_callback(stream.close)
-        if stream.system_identifier != settings.system_identifier:
+    async def _know(self, connection: Connection, number: int, whose: str) -> None:
+        rows = await fetch(connection, "SELECT number FROM twinstar.node")
+        if rows != [(number,)]:
+            found = f"node {rows[0][0]}" if rows else "no node"
             raise EngineError(
-                f"At the address of {settings.peer_name} is another database ({stream.system_identifier} instead of "
-                f"{settings.system_identifier}): it is a new node, and has to join as one."
+                f"The database at the address of {whose} is {found} and not node {number}: it is another life of this "
+                "member, or another member. See the membership for who is in."
             )
-        return stream
-
-
-def _must_copy(what: str) -> NoReturn:
-    raise EngineError(f"{what}: copy this node anew from another one.")
 
 
 def _leaves(group: BaseExceptionGroup[psycopg.Error]) -> Iterator[psycopg.Error]:

@@ -14,6 +14,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from twinstar.engine.postgresql.multiwriter.fragments import columns, companion, ident, literal, relation
+from twinstar.engine.postgresql.multiwriter.names import PUBLICATION
 from twinstar.engine.postgresql.multiwriter.obstacles import obstacles
 from twinstar.engine.postgresql.multiwriter.resolving import resolving_functions
 from twinstar.engine.postgresql.multiwriter.table import STAMP, Policy, Table, describe
@@ -26,7 +27,6 @@ from twinstar.model.errors import EngineError, UsageError
 
 APPLIER_ROLE = "twinstar_applier"
 OWNER_ROLE = "twinstar_owner"
-PUBLICATION = "twinstar"
 GREATEST_NODE = 1022
 """1,023 is no node's number (`docs/decisions/active-active-engine.md`)."""
 

@@ -3,15 +3,13 @@ other nodes, and how far the peer's stream has been applied is committed with wh
 
 It must be nobody's worse luck than its own: it looks for deadlocks long before anybody else does and gives way, waits
 for locks only so long, and its commits wait for no other node.
-
-A peer is known by its system identifier and the slot that is read, so that one that was made anew is another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from psycopg import AsyncConnection
 
@@ -26,17 +24,21 @@ Connection = AsyncConnection[tuple[Any, ...]]
 LOCK_TIMEOUT_MS = 1_000
 DEADLOCK_TIMEOUT_MS = 20
 
+SESSION_SETTINGS: Final = {
+    "session_replication_role": "replica",
+    "synchronous_commit": "local",
+    "lock_timeout": f"{LOCK_TIMEOUT_MS}ms",
+    "deadlock_timeout": f"{DEADLOCK_TIMEOUT_MS}ms",
+    **PLANNING,
+}
+"""What makes a session one that applies; all else is as in `connect_locally`."""
+
 _OPTIONS = (
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
     "-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off "
     "-c client_connection_check_interval=1000 -c client_min_messages=warning -c row_security=off "
     f"{TEXT_OPTIONS}"
 )
-
-
-def origin_name(system_identifier: str, slot: str) -> str:
-    """The replication origin of what a slot of a peer sends."""
-    return f"twinstar_{system_identifier}_{slot}"
 
 
 async def connect_locally(parameters: Mapping[str, str | int], application_name: str) -> DroppingConnection:
@@ -65,15 +67,12 @@ class ApplySession:
 
     @classmethod
     async def open(cls, parameters: Mapping[str, str | int], origin: str) -> ApplySession:
-        """Raises psycopg.errors.ObjectInUse while an earlier session of this origin is not over."""
+        """Raises psycopg.errors.ObjectInUse while an earlier session of this origin is not over, UndefinedObject when
+        there is no such origin.
+        """
         connection = await connect_locally(parameters, origin)
         try:
-            await connection.execute(
-                "SET session_replication_role = replica; SET synchronous_commit = local; "
-                f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET deadlock_timeout = {DEADLOCK_TIMEOUT_MS}"
-            )
-            for name, value in PLANNING.items():
-                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            await apply_settings(connection)
             await connection.execute("SELECT pg_replication_origin_session_setup(%s)", (origin,))
         except BaseException:
             await connection.close()
@@ -81,7 +80,7 @@ class ApplySession:
         return cls(connection, origin)
 
     async def progress(self) -> int:
-        """How far the origin's stream is durably applied; 0: nothing of it ever was."""
+        """How far the origin's stream is durably applied; 0: that was never said."""
         cursor = await self.connection.execute("SELECT pg_replication_origin_session_progress(true)::text")
         row = await cursor.fetchone()
         return parse_lsn(row[0]) if row and row[0] else 0
@@ -127,17 +126,10 @@ async def exactly(connection: Connection) -> None:
         await connection.execute("SELECT set_config(%s, %s, true)", (name, value))
 
 
-async def make_origin(connection: Connection, origin: str) -> None:
-    await connection.execute(
-        "SELECT pg_replication_origin_create(%(name)s) WHERE pg_replication_origin_oid(%(name)s) IS NULL",
-        {"name": origin},
-    )
-
-
-async def has_origin(connection: Connection, origin: str) -> bool:
-    cursor = await connection.execute("SELECT pg_replication_origin_oid(%s) IS NOT NULL", (origin,))
-    row = await cursor.fetchone()
-    return bool(row and row[0])
+async def apply_settings(connection: Connection) -> None:
+    """Makes an ordinary session one that applies, but for the origin."""
+    for name, value in SESSION_SETTINGS.items():
+        await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
 def _timestamp(time_us: int) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinstar.config.complaint import path_of
-from twinstar.engine.postgresql.multiwriter.session import origin_name
+from twinstar.engine.postgresql.multiwriter.names import origin_name, slot_name
 from twinstar.model.errors import UsageError
-
-_NAME = r"^[a-z0-9_]{1,63}$"
 
 
 class ApplierSettings(BaseModel):
@@ -22,19 +21,30 @@ class ApplierSettings(BaseModel):
     peer: dict[str, str | int]
     peer_name: str
     """By which people know the peer."""
-    system_identifier: str
+    number: int = Field(ge=1)
+    """This node's. A database with another one is not this node's."""
+    peer_number: int = Field(ge=1)
     """The peer's: any other database at its address is not the peer."""
-    slot: str = Field(pattern=_NAME)
-    """On the peer, for this node."""
-    publication: str = "twinstar"
-    application_name: str = "twinstar"
-    """What ``synchronous_standby_names`` of the peer calls this node."""
-    spool: Path | None = None
-    """A folder for what was received: receipt is confirmed. None: confirmed is what was applied."""
+    durability: Literal["async", "quorum"] = "async"
+    """With `quorum` the peer's commits wait until this node has received them; `synchronous_standby_names` of the peer
+    calls it by the name of its slot.
+    """
+    spool: Path
+    """A folder for what was received and is not applied yet. With `async` it is empty, once it has been emptied."""
+    state_file: Path
+    """Here the process says once a second how far it is."""
+    parent: str | None = None
+    """The run (`Processes.run_id`) of the process with whose end this one ends."""
+
+    @property
+    def slot(self) -> str:
+        """At the peer, for this node."""
+        return slot_name(self.number)
 
     @property
     def origin(self) -> str:
-        return origin_name(self.system_identifier, self.slot)
+        """Here, for what comes from the peer."""
+        return origin_name(self.peer_number)
 
 
 def load(path: Path) -> ApplierSettings:

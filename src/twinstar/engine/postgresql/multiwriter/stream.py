@@ -47,11 +47,13 @@ class Slot:
 class Stream:
     """A connection to a peer's walsender. Everything raises psycopg.Error when the peer refuses or is gone."""
 
-    def __init__(self, connection: AsyncConnection[tuple[Any, ...]], clock: Clock, system_identifier: str) -> None:
-        self._connection = connection
+    def __init__(self, connection: AsyncConnection[tuple[Any, ...]], clock: Clock, log_end: int) -> None:
+        self.connection = connection
+        """For questions, until `start`."""
         self._clock = clock
         self._told = (0, 0, 0)
-        self.system_identifier = system_identifier
+        self.log_end = log_end
+        """How far the peer's log reached when the connection was opened."""
         self.received = 0
         """How far the peer's log is known to reach."""
         self.asked = False
@@ -67,27 +69,20 @@ class Stream:
         connection = await connect(
             {**parameters, "replication": "database", "client_encoding": "UTF8", "options": options}
         )
-        ((system_identifier, *_),) = await fetch(connection, "IDENTIFY_SYSTEM")
-        return cls(connection, clock, system_identifier)
+        ((_, _, log_end, *_),) = await fetch(connection, "IDENTIFY_SYSTEM")
+        return cls(connection, clock, parse_lsn(log_end))
 
     async def slot(self, name: str) -> Slot | None:
         rows = await fetch(
-            self._connection,
+            self.connection,
             "SELECT coalesce(confirmed_flush_lsn, '0/0')::text, active, coalesce(wal_status, '') = 'lost' "
             f"FROM pg_replication_slots WHERE slot_name = {_literal(name)}",
         )
         return Slot(parse_lsn(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
 
-    async def make_slot(self, name: str) -> int:
-        """Returns the position from which the new slot sends. Waits for transactions that run now to end."""
-        ((_, position, *_),) = await fetch(
-            self._connection, f"CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput (SNAPSHOT 'nothing')"
-        )
-        return parse_lsn(position)
-
     async def start(self, slot: str, publication: str, position: int) -> None:
         """Begins to receive: only what was first written there, `position` on, whole transactions as they commit."""
-        pgconn = self._connection.pgconn
+        pgconn = self.connection.pgconn
         pgconn.send_query(
             f"START_REPLICATION SLOT {slot} LOGICAL {format_lsn(position)} "
             f"(proto_version '4', publication_names {_literal(publication)}, origin 'none')".encode()
@@ -121,16 +116,16 @@ class Stream:
         )
         self.asked = False
         time_us = self._clock.wall_ms() * 1000 - EPOCH_US
-        pgconn = self._connection.pgconn
+        pgconn = self.connection.pgconn
         pgconn.put_copy_data(_status.pack(b"r", *self._told, time_us, ask))
         # What the socket does not take now goes with the next report.
         pgconn.flush()
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self.connection.close()
 
     def _read_what_is_there(self) -> tuple[bool, list[bytes]]:
-        pgconn = self._connection.pgconn
+        pgconn = self.connection.pgconn
         messages: list[bytes] = []
         heard, size = False, 0
         while size < _READ_AT_ONCE_BYTES:
@@ -164,14 +159,14 @@ class Stream:
     def _raise_end(self, messages: list[bytes]) -> None:
         """The stream is over. What has come before is handed on first; the end is met again then."""
         if not messages:
-            result = self._connection.pgconn.get_result()
+            result = self.connection.pgconn.get_result()
             if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
                 raise psycopg.errors.error_from_result(result, encoding="utf-8")
             raise psycopg.OperationalError("the peer ended the stream")
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
-        socket = self._connection.pgconn.socket
+        socket = self.connection.pgconn.socket
         readable = loop.create_future()
         loop.add_reader(socket, _resolve, readable)
         self.waiting = True
