@@ -32,5 +32,16 @@ def raw(count: int = 3, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None}
 
 
+MANY: dict[str, Any] = {
+    "strategy": "active-active",
+    "router": {"any_port": 6000, "read_port": 6001, "notice_port": 6002},
+}
+
+
+def many(**changes: Any) -> dict[str, Any]:
+    """What makes it an active-active cluster."""
+    return {**MANY, **changes}
+
+
 def example(count: int = 3, **changes: Any) -> Config:
     return parse(yaml.safe_dump(raw(count, **changes)), FILE)

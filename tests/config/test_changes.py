@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.config.example import example, node
+from tests.config.example import example, many, node
 from twinstar.config.changes import Takes, changes
 from twinstar.config.effective import effective
 
@@ -44,6 +44,25 @@ def test_each_key_takes_what_it_takes(edit: dict[str, Any], key: str, takes: Tak
     assert bool(found[0].why) == (takes is Takes.REFUSED), "what is refused says what to do instead"
 
 
+@pytest.mark.parametrize(
+    ("edit", "keys", "takes"),
+    [
+        ({"tables": [{"pattern": "public.*"}]}, ["tables", "tables[0].pattern"], Takes.RELOAD),
+        ({"removal_ms": 60_000}, ["removal_ms"], Takes.RELOAD),
+        ({"durability": "quorum"}, ["durability", "required"], Takes.RELOAD),
+    ],
+)
+def test_each_key_of_active_active_too(edit: dict[str, Any], keys: list[str], takes: Takes) -> None:
+    found = changes(example(**many()), example(**many(**edit)))
+    assert set(keys) <= {change.key for change in found}
+    assert {change.takes for change in found} == {takes}
+
+
+def test_another_strategy_is_another_cluster() -> None:
+    found = {change.key: change for change in changes(example(), example(**many()))}
+    assert found["strategy"].takes is Takes.REFUSED
+
+
 def test_a_preset_changes_every_duration_that_it_gives() -> None:
     found = {change.key: change for change in changes(example(), example(preset="fast"))}
     assert found["preset"].takes is Takes.RESTART_AGENT
@@ -67,6 +86,7 @@ def test_a_store_is_not_moved_under_a_running_cluster() -> None:
 def test_every_key_of_the_schema_has_its_place_in_the_table() -> None:
     from twinstar.config.changes import _TABLE
 
-    known = {key.split("[")[0].split(".")[0] for key in effective(example())}
+    keys = [*effective(example()), *effective(example(**many(tables=[{"pattern": "a"}])))]
+    known = {key.split("[")[0].split(".")[0] for key in keys}
     named = {key.split(".")[0] for key in _TABLE}
     assert known == named

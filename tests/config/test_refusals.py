@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.config.example import FILE, example, node, raw
+from tests.config.example import FILE, MANY, example, many, node, raw
 from twinstar.config.load import load, parse
 from twinstar.config.own_parameters import OWN_PARAMETERS
 from twinstar.model.errors import UsageError
@@ -141,6 +141,63 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "the address that the others use",
     ),
     "nobody's home": ({"secrets": "~nobody_at_all/x"}, "begins with `~`", "write it in full"),
+    "no port for writes": ({"router": {"read_port": 1, "notice_port": 2}}, "`router.write_port` is missing", "add it"),
+    "another strategy": ({"strategy": "multi-master"}, "`strategy` is 'multi-master'", "'active-active'"),
+    "no port for any": (many(router={"read_port": 1, "notice_port": 2}), "`router.any_port` is missing", "add it"),
+    "a lease where nobody leads": (many(lease_ms=5000), "`lease_ms` is for `strategy: active-passive`", "remove it"),
+    "a lag where nobody takes over": (many(maximum_lag_bytes=1), "`maximum_lag_bytes` is for", "remove it"),
+    "tags where nobody takes over": (
+        many(nodes=nodes({"tags": {"nofailover": True}}, {}, {})),
+        "`nodes[0].tags.nofailover` is for `strategy: active-passive`",
+        "remove it",
+    ),
+    "an election where nobody leads": (
+        many(timing={"election_timeout_ms": 3000}),
+        "`timing.election_timeout_ms` is for",
+        "remove it",
+    ),
+    "another name for the port": (
+        many(router={**MANY["router"], "write_port": 6003}),
+        "`router.write_port` is for `strategy: active-passive` alone",
+        "remove it",
+    ),
+    "tables where one writes": ({"tables": [{"pattern": "a"}]}, "`tables` is for `strategy: active-active`", "remove"),
+    "a clock that decides nothing": ({"clock_bound_ms": 1000}, "`clock_bound_ms` is for", "remove it"),
+    "any where one writes": (
+        {"router": {**raw()["router"], "any_port": 6005}},
+        "`router.any_port` is for `strategy: active-active` alone",
+        "remove it",
+    ),
+    "two nodes of a quorum": (
+        many(durability="quorum", nodes=nodes({}, {})),
+        "`policy` is missing",
+        "`policy: degrade` goes on",
+    ),
+    "a quorum that cannot be": (many(durability="quorum", required=3), "`required` is 3", "write at most 2"),
+    "dead too soon": (many(removal_ms=2000), "`removal_ms` is 2000", "write at least 3000"),
+    "no pattern": (many(tables=[{"counters": ["a"]}]), "`tables[0].pattern` is missing", "add it"),
+    "half a pattern": (many(tables=[{"pattern": "shop."}]), "`tables[0].pattern` is 'shop.'", "write schema.name"),
+    "one pattern twice": (
+        many(tables=[{"pattern": "a"}, {"pattern": "a"}]),
+        "`tables[1].pattern` is 'a' like `tables[0]`",
+        "keep one",
+    ),
+    "a column in two groups": (
+        many(tables=[{"pattern": "a", "groups": {"g": ["x", "y"], "h": ["y"]}}]),
+        "`tables[0]` names the column 'y' twice",
+        "in one group",
+    ),
+    "a counter in a group": (
+        many(tables=[{"pattern": "a", "counters": ["x"], "groups": {"g": ["x"]}}]),
+        "`tables[0]` names the column 'x' twice",
+        "one counter",
+    ),
+    "an empty group": (many(tables=[{"pattern": "a", "groups": {"g": []}}]), "`tables[0].groups.g`", "name some"),
+    "any on a node's port": (
+        many(router={**MANY["router"], "any_port": 5010}),
+        "`nodes[0].port` and `router.any_port`",
+        "give each its own",
+    ),
     "socket path": (
         {"nodes": nodes({"directory": "/srv/" + "long/" * 20}, {}, {})},
         "`nodes[0].directory` makes the socket",
@@ -214,6 +271,9 @@ def test_what_is_safe_is_accepted() -> None:
     assert example(count=2, policy="degrade").policy == "degrade"
     assert example(count=1, durability="async").required is None
     assert example(router=None).router is None
+    assert example(**many()).durability == "async"
+    two = example(2, **many(durability="quorum", policy="block", preset="fast", timing={"suspicion_ms": 3000}))
+    assert two.policy == "block"
     assert example(timing=None, postgresql=None).timing.heartbeat_ms is None
     remote = [node(i, host=f"10.0.0.{i}", port=5432, api_port=8008, agent_port=1, guard_port=2) for i in (1, 2, 3)]
     assert len({entry.host for entry in example(insecure=True, store=ETCD, nodes=remote).nodes}) == 3

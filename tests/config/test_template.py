@@ -11,11 +11,14 @@ import yaml
 from pydantic import BaseModel
 
 from tests.config.example import FILE
+from twinstar.config.derive import endpoints
 from twinstar.config.effective import effective
 from twinstar.config.load import parse
 from twinstar.config.local import local_config
-from twinstar.config.schema import Config
-from twinstar.config.template import NodeText, Plan, StoreText, render
+from twinstar.config.plan import NodeText, Plan, StoreText
+from twinstar.config.schema import DURABILITY, Config, Strategy
+from twinstar.config.strategies import belongs
+from twinstar.config.template import render
 
 NODES = tuple(NodeText(f"n{i}", "127.0.0.1", (i, i + 10, i + 20, i + 30), Path(f"/srv/n{i}")) for i in (1, 2, 3))
 
@@ -49,10 +52,13 @@ def _is_model(part: Any) -> bool:
     return isinstance(part, type) and issubclass(part, BaseModel)
 
 
+@pytest.mark.parametrize("strategy", get_args(Strategy))
 @pytest.mark.parametrize("key", keys(Config))
-def test_every_key_is_explained(key: str) -> None:
+def test_every_key_is_explained_where_it_means_something(key: str, strategy: Strategy) -> None:
     name = key.rpartition(".")[2]
-    assert re.search(rf"\b{name}\b", render(plan())), f"{key} is not in the commented file: add it with its unit"
+    explained = re.search(rf"\b{name}\b", render(plan(strategy=strategy))) is not None
+    assert explained >= belongs(key, strategy), f"{key} is not in the commented file: add it with its unit"
+    assert belongs(key, "active-passive") or belongs(key, "active-active")
 
 
 def test_it_loads_as_it_is_with_every_default() -> None:
@@ -66,15 +72,19 @@ def uncommented(text: str) -> str:
     return re.sub(r"^( *)# ((?:  )*(?:- )?[a-z_]+:(?: [^.]*)?)$", r"\1\2", text, flags=re.MULTILINE)
 
 
-def test_each_commented_default_is_the_real_one() -> None:
-    text = uncommented(render(plan(policy="block")))
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_each_commented_default_is_the_real_one(strategy: Strategy) -> None:
+    # In active-active the default, async, stands in no file with `required`.
+    durability = "quorum" if strategy == "active-active" else None
+    wanted = plan(strategy=strategy, durability=durability, policy="block")
+    text = uncommented(render(wanted))
     text = re.sub(r"(?ms)^ *#.*?$", "", text)
     raw = yaml.safe_load(text)
     assert raw["required"] == 1, "the commented keys were not taken in"
-    assert raw["timing"]["guard_grace_ms"] == 2000
+    assert raw["timing"]["voter_removal_ms"] == 10_000
     raw.pop("tls")
     raw["router"].pop("status_port")
-    before = effective(parse(render(plan(policy="block")), FILE))
+    before = effective(parse(render(wanted), FILE))
     after = effective(parse(yaml.safe_dump(raw), FILE))
     chosen = {"postgresql.parameters", "postgresql.bin_dir"}
     different = {
@@ -101,6 +111,8 @@ def _same_default(key: str, default: Any, written: Any) -> bool:
     "changes",
     [
         {"durability": "async", "lease_ms": 2000, "preset": "fast"},
+        {"strategy": "active-active", "preset": "fast"},
+        {"strategy": "active-active", "durability": "quorum", "router_hosts": ("db1", "db2")},
         {"store": StoreText(endpoints=("http://127.0.0.1:1", "http://[::1]:2"))},
         {"cluster": "on", "bin_dir": Path("/usr/lib/a: b #c/bin"), "secrets": Path("'quoted' \"twice\"")},
         {"router_bind": ("::",), "router_hosts": ("10.0.0.1", "fd00::1"), "certificates": Path("certificates")},
@@ -111,7 +123,8 @@ def test_what_was_planned_is_what_is_read_back(changes: dict[str, Any]) -> None:
     wanted = plan(**changes)
     config = parse(render(wanted), FILE)
     assert config.cluster == wanted.cluster
-    assert config.durability == wanted.durability
+    assert config.strategy == wanted.strategy
+    assert config.durability == (wanted.durability or DURABILITY[wanted.strategy])
     assert config.lease_ms == (wanted.lease_ms or 10_000)
     assert config.insecure == wanted.insecure
     assert config.postgresql.bin_dir == wanted.bin_dir
@@ -128,11 +141,14 @@ def counting(_host: str, count: int) -> list[int]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("nodes", [3, 5])
-def test_a_local_cluster_gets_a_port_for_everything(host: str, nodes: int) -> None:
-    made = local_config(find_ports=counting, file=FILE, nodes=nodes, host=host, directory=Path("/srv/demo"))
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_a_local_cluster_gets_a_port_for_everything(host: str, nodes: int, strategy: Strategy) -> None:
+    folder = Path("/srv/demo")
+    made = local_config(find_ports=counting, file=FILE, nodes=nodes, host=host, directory=folder, strategy=strategy)
+    assert made.config.strategy == strategy
     ports = [p for n in made.config.nodes for p in (n.port, n.api_port, n.agent_port, n.guard_port)]
     assert made.config.router is not None
-    ports += [made.config.router.write_port, made.config.router.read_port, made.config.router.notice_port]
+    ports += [*endpoints(made.config).values(), made.config.router.notice_port]
     assert ports == counting(host, 4 * nodes + 3)
     assert {n.host for n in made.config.nodes} == set(made.config.router.bind) == {host}
     assert made.config.preset == "fast"

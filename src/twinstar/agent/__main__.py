@@ -44,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _run(path: Path, member: str) -> None:
-    assembly = Assembly(path, load(path), member)
+    config = load(path)
+    if config.strategy == "active-active":
+        raise UsageError("`strategy: active-active` is being built and does not run yet: write active-passive.")
+    assembly = Assembly(path, config, member)
     agent, control, api, store = await assembly.build()
     with stop_signals() as stop:
         running = asyncio.create_task(_serve(assembly, agent, control, api))

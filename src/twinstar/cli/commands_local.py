@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def up(
     config: ConfigOption = None,
     nodes: Annotated[int | None, typer.Option(help="Make a new cluster of so many nodes in this folder.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="active-passive.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="active-passive or active-active.")] = None,
     durability: Annotated[str | None, typer.Option(help="quorum or async.")] = None,
     store: Annotated[str | None, typer.Option(help="embedded, or etcd (three processes are started).")] = None,
     policy: Annotated[str | None, typer.Option(help="When voters are missing: block or degrade.")] = None,

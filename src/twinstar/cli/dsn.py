@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from twinstar.cli.local_files import find_config
-from twinstar.config.dsn import Endpoint, client_dsn, member_dsn, write_passfile
+from twinstar.config.derive import main_endpoint
+from twinstar.config.dsn import client_dsn, member_dsn, write_passfile
 from twinstar.config.load import load
 from twinstar.config.secrets import Secrets
 
@@ -25,12 +26,12 @@ def dsn(
     """Print a connection string; the password is in the file that it names."""
     loaded = load(find_config(config))
     passfile = write_passfile(loaded, Secrets(loaded.secrets))
-    endpoint: Endpoint = "read" if read else "write"
+    main = main_endpoint(loaded)
     if not as_json:
-        typer.echo(client_dsn(loaded, endpoint, multi_host=multi_host))
+        typer.echo(client_dsn(loaded, "read" if read else main, multi_host=multi_host))
         return
     document = {
-        "write": client_dsn(loaded, "write", multi_host=multi_host),
+        main: client_dsn(loaded, main, multi_host=multi_host),
         "read": client_dsn(loaded, "read", multi_host=multi_host),
         "members": {node.name: member_dsn(loaded, node) for node in loaded.nodes},
         "passfile": str(passfile),

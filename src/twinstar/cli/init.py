@@ -15,9 +15,11 @@ import typer
 from twinstar.config.check import TWO_NODES, is_loopback
 from twinstar.config.load import load, parse
 from twinstar.config.local import data_home, local_config
-from twinstar.config.schema import Config
+from twinstar.config.plan import NodeText, Plan, StoreText
+from twinstar.config.schema import DURABILITY, Config, Strategy
 from twinstar.config.secrets import Secrets
-from twinstar.config.template import NodeText, Plan, StoreText, render
+from twinstar.config.strategies import strategy_named
+from twinstar.config.template import render
 from twinstar.model.errors import UsageError
 from twinstar.ports.free_ports import find_free_ports
 
@@ -42,7 +44,8 @@ def init(
     node: Annotated[
         list[str] | None, typer.Option(help="NAME=HOST, once for each machine, instead of --nodes.")
     ] = None,
-    durability: Annotated[str, typer.Option(help="quorum or async.")] = "quorum",
+    strategy: Annotated[str, typer.Option(help="active-passive or active-active.")] = "active-passive",
+    durability: Annotated[str | None, typer.Option(help="quorum or async; else what the strategy has.")] = None,
     policy: Annotated[str | None, typer.Option(help="block or degrade; two nodes must say.")] = None,
     preset: Annotated[str, typer.Option(help="fast, balanced or patient.")] = "balanced",
     etcd: Annotated[list[str] | None, typer.Option(help="URL of an etcd endpoint; once for each.")] = None,
@@ -61,15 +64,19 @@ def init(
                 f"{file} exists already: use --renew to complete its secrets and certificates, "
                 "--force to overwrite it, or name another file."
             )
-        policy = ask_policy(len(node) if node else nodes, durability, policy)
+        chosen = strategy_named(strategy)
+        policy = ask_policy(len(node) if node else nodes, durability or DURABILITY[chosen], policy)
         if node:
-            text = _machines(file, cluster, node, durability, policy, preset, tuple(etcd or ()), bin_dir, insecure)
+            text = _machines(
+                file, cluster, node, chosen, durability, policy, preset, tuple(etcd or ()), bin_dir, insecure
+            )
         else:
             text = local_config(
                 find_ports=find_free_ports,
                 file=file,
                 cluster=cluster,
                 nodes=nodes,
+                strategy=chosen,
                 durability=durability,
                 store="etcd" if etcd else "embedded",
                 etcd_endpoints=tuple(etcd or ()),
@@ -130,7 +137,8 @@ def _machines(
     file: Path,
     cluster: str,
     nodes: list[str],
-    durability: str,
+    strategy: Strategy,
+    durability: str | None,
     policy: str | None,
     preset: str,
     etcd: tuple[str, ...],
@@ -153,6 +161,7 @@ def _machines(
         router_bind=("::",) if any(":" in host for host in hosts) else ("0.0.0.0",),  # noqa: S104 (clients are elsewhere)
         router_ports=_ROUTER_PORTS,
         router_hosts=hosts,
+        strategy=strategy,
         durability=durability,
         policy=policy,
         preset=preset,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twinstar.config.derive import bind_addresses
+from twinstar.config.derive import bind_addresses, endpoints
 from twinstar.config.schema import Config
 from twinstar.model.errors import EnvironmentTrouble
 from twinstar.ports.free_ports import is_taken
@@ -31,6 +31,6 @@ def _ports(config: Config) -> Iterator[tuple[str, str, int, bool]]:
         yield f"{node.name} guard", at.guard.host, at.guard.port, _UDP
     if config.router is not None:
         for host in config.router.bind:
-            yield "The router", host, config.router.write_port, _TCP
-            yield "The router", host, config.router.read_port, _TCP
+            for port in endpoints(config).values():
+                yield "The router", host, port, _TCP
         yield "The router", config.router.bind[0], config.router.notice_port, _UDP

@@ -18,7 +18,7 @@ from twinstar.cli.programs import ETCD, PEERS
 from twinstar.config.dsn import write_passfile
 from twinstar.config.load import load
 from twinstar.config.local import data_home, local_config
-from twinstar.config.schema import Config
+from twinstar.config.schema import Config, Strategy
 from twinstar.config.secrets import Secrets
 from twinstar.model.errors import EnvironmentTrouble, TwinstarError, UsageError
 from twinstar.ports.free_ports import find_free_ports
@@ -31,8 +31,9 @@ class Wishes:
     """What the user wants of a cluster on this machine; the rest has defaults."""
 
     nodes: int = 3
-    strategy: str = "active-passive"
-    durability: str = "quorum"
+    strategy: Strategy = "active-passive"
+    durability: str | None = None
+    """None: what the strategy has."""
     store: str = "embedded"
     policy: str | None = None
     preset: str = "fast"

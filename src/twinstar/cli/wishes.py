@@ -6,6 +6,7 @@ from pathlib import Path
 
 from twinstar.cli.local_files import find_config
 from twinstar.cli.make_cluster import Wishes
+from twinstar.config.strategies import strategy_named
 from twinstar.model.errors import UsageError
 
 
@@ -22,7 +23,7 @@ def wishes_of(
     """The options that were given, with defaults for the others."""
     given = {
         "nodes": nodes,
-        "strategy": strategy,
+        "strategy": strategy_named(strategy) if strategy is not None else None,
         "durability": durability,
         "store": store,
         "policy": policy,

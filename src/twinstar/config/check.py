@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from twinstar.config.derive import copies, renewal_ms, timings
+from twinstar.config.derive import copies, endpoints, renewal_ms, timings
 from twinstar.config.own_parameters import OWN_PARAMETERS, REFUSED_VALUES
 from twinstar.config.schema import Config
+from twinstar.config.strategies import keys_of_the_strategy, ports_of_the_strategy
+from twinstar.config.tables import tables_make_sense
 from twinstar.model.errors import UsageError
 from twinstar.model.register import Durability
 
@@ -143,8 +145,8 @@ def required_fits(config: Config) -> str | None:
         )
     if asked > voters:
         return (
-            f"`required` is {asked}, but besides the leader only {voters} "
-            f"{'node confirms' if voters == 1 else 'nodes confirm'} commits: write at most {voters}, or add nodes "
+            f"`required` is {asked}, but besides the node that takes the write only {voters} "
+            f"{'confirms' if voters == 1 else 'confirm'} commits: write at most {voters}, or add nodes "
             "(those with `nofailover` do not count)."
         )
     return None
@@ -179,7 +181,7 @@ def durations_fit(config: Config) -> str | None:
 
 def election_after_suspicion(config: Config) -> str | None:
     chosen = timings(config)
-    if chosen.election_timeout_ms < chosen.suspicion_ms:
+    if config.strategy == "active-passive" and chosen.election_timeout_ms < chosen.suspicion_ms:
         return (
             f"`timing.election_timeout_ms` is {chosen.election_timeout_ms:g}, so that an election would be "
             "superseded before a death in the middle of it can be noticed: write at least "
@@ -194,6 +196,16 @@ def removal_after_suspicion(config: Config) -> str | None:
         return (
             f"`timing.voter_removal_ms` is {config.timing.voter_removal_ms}, so that a voter would be dropped before "
             f"its silence is certain: write at least {2 * chosen.suspicion_ms:g}."
+        )
+    return None
+
+
+def death_after_suspicion(config: Config) -> str | None:
+    chosen = timings(config)
+    if config.strategy == "active-active" and config.removal_ms < 2 * chosen.suspicion_ms:
+        return (
+            f"`removal_ms` is {config.removal_ms}, so that a node would be declared dead before its silence is "
+            f"certain: write at least {2 * chosen.suspicion_ms:g}."
         )
     return None
 
@@ -277,6 +289,8 @@ _ANYWHERE = {"0.0.0.0", "::"}  # noqa: S104 (compared with, not bound to)
 _HBA_KINDS = ("local", "host", "hostssl", "hostnossl")
 
 RULES: tuple[Callable[[Config], str | None], ...] = (
+    keys_of_the_strategy,
+    ports_of_the_strategy,
     one_store,
     etcd_endpoints,
     hosts_can_be_reached,
@@ -291,6 +305,8 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     durations_fit,
     election_after_suspicion,
     removal_after_suspicion,
+    death_after_suspicion,
+    tables_make_sense,
     embedded_on_one_machine,
     guarded_addresses,
     own_parameters,
@@ -343,8 +359,11 @@ def _listeners(config: Config) -> Iterator[tuple[str, str, int, str]]:
         for kind, field in (("TCP", "port"), ("TCP", "api_port"), ("UDP", "agent_port"), ("UDP", "guard_port")):
             yield kind, node.host, getattr(node, field), f"nodes[{index}].{field}"
     router = config.router
-    for host in router.bind if router else ():
-        for kind, field in (("TCP", "write_port"), ("TCP", "read_port"), ("UDP", "notice_port")):
-            yield kind, host, getattr(router, field), f"router.{field}"
-    if router and router.status_port:
+    if router is None:
+        return
+    for host in router.bind:
+        for endpoint, port in endpoints(config).items():
+            yield "TCP", host, port, f"router.{endpoint}_port"
+        yield "UDP", host, router.notice_port, "router.notice_port"
+    if router.status_port:
         yield "TCP", router.bind[0], router.status_port, "router.status_port"

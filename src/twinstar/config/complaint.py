@@ -15,7 +15,8 @@ _UNITS = {"_ms": ("milliseconds", "10000"), "_bytes": ("bytes", "16777216"), "po
 
 def complaint(error: ValidationError) -> str:
     """The first mistake (unknown keys first: they are often the cause of a missing one), and how many there are."""
-    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    own = [each for each in error.errors() if each["type"] != "default_factory_not_called"]  # follows from another one
+    found = sorted(own, key=lambda e: e["type"] != "extra_forbidden")
     more = f" ({len(found) - 1} more after this one)" if len(found) > 1 else ""
     return _sentence(found[0]) + more
 

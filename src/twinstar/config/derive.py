@@ -15,7 +15,25 @@ from twinstar.model.register import Durability
 from twinstar.model.timing import LeaseTimes, Timings
 
 Policy = Literal["block", "degrade"]
+Endpoint = Literal["write", "read", "any"]
+"""What a router listens for: `write` and `read` in active-passive, `any` and `read` in active-active."""
 SYSTEM_USER = "twinstar"
+
+
+def main_endpoint(config: Config) -> Endpoint:
+    """The one for sessions that write."""
+    return "write" if config.strategy == "active-passive" else "any"
+
+
+def endpoints(config: Config) -> dict[Endpoint, int]:
+    """The router's endpoints with their ports, the one for writes first; empty without a router."""
+    router = config.router
+    if router is None:
+        return {}
+    main = main_endpoint(config)
+    port = router.write_port if main == "write" else router.any_port
+    assert port is not None, "refused when the file was read (`strategies.ports_of_the_strategy`)"
+    return {main: port, "read": router.read_port}
 
 
 def copies(config: Config) -> frozenset[str]:
@@ -24,7 +42,7 @@ def copies(config: Config) -> frozenset[str]:
 
 
 def required(config: Config) -> int:
-    """Voters that must have flushed a commit: with `quorum` half of the data nodes, rounded down, unless written.
+    """Other nodes that must have a commit on disk: with `quorum` half of the data nodes, rounded down, unless written.
 
     With that any majority of the copies makes progress (`docs/protocol.md`, "How many"). 0 with `async`.
     """

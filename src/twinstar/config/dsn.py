@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote, urlencode
 
-from twinstar.config.derive import addresses
+from twinstar.config.derive import Endpoint, addresses, endpoints
 from twinstar.config.schema import Config, Node
 from twinstar.config.secrets import Secret, Secrets, passfile_text, write_private
 from twinstar.config.tls import libpq_tls
 from twinstar.model.address import Address
 from twinstar.model.errors import UsageError
 
-Endpoint = Literal["write", "read"]
-
 CONNECT_TIMEOUT_S = 2
 """The shortest that libpq allows; only where several hosts are tried."""
-_SESSION = {"write": "read-write", "read": "prefer-standby"}
+_OPTIONS: dict[Endpoint, dict[str, str]] = {
+    "write": {"target_session_attrs": "read-write"},
+    "read": {"target_session_attrs": "prefer-standby"},
+    "any": {"load_balance_hosts": "random"},  # libpq 16 or later
+}
 
 
 def passfile(config: Config) -> Path:
@@ -37,8 +38,9 @@ def client_dsn(config: Config, endpoint: Endpoint, *, multi_host: bool = False) 
         routers = router_addresses(config, endpoint)
         patience_s = config.router.max_hold_ms // 1000 + CONNECT_TIMEOUT_S  # a session that is held is not refused
         return _dsn(config, routers, {"connect_timeout": str(patience_s)} if len(routers) > 1 else {})
-    options = {"target_session_attrs": _SESSION[endpoint], "connect_timeout": str(CONNECT_TIMEOUT_S)}
-    return _dsn(config, [addresses(node).database for node in config.nodes], options)
+    options = _OPTIONS[endpoint if config.strategy == "active-passive" else "any"]
+    places = [addresses(node).database for node in config.nodes]
+    return _dsn(config, places, {**options, "connect_timeout": str(CONNECT_TIMEOUT_S)})
 
 
 def member_dsn(config: Config, node: Node) -> str:
@@ -52,14 +54,14 @@ def router_addresses(config: Config, endpoint: Endpoint) -> list[Address]:
     if router is None:
         return []
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound)
-    port = router.write_port if endpoint == "write" else router.read_port
+    port = endpoints(config)[endpoint]
     return [Address(anywhere.get(host, host), port) for host in router.hosts or router.bind]
 
 
 def write_passfile(config: Config, secrets: Secrets) -> Path:
     """Writes the password file (0600) for every address that a DSN may name; returns its path. Raises UsageError."""
     places = [addresses(node).database for node in config.nodes]
-    places += router_addresses(config, "write") + router_addresses(config, "read")
+    places += [place for endpoint in endpoints(config) for place in router_addresses(config, endpoint)]
     application = (config.postgresql.database, config.postgresql.user, secrets.read(Secret.APP_PASSWORD))
     file = passfile(config)
     text = passfile_text((place.host, place.port, *application) for place in dict.fromkeys(places))

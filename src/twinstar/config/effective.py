@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from twinstar.config.derive import policy, renewal_ms, required, timings
 from twinstar.config.schema import Config
+from twinstar.config.strategies import belongs
 from twinstar.model.register import Durability
 from twinstar.model.timing import Timings
 
@@ -24,7 +25,8 @@ class Effective:
 def effective(config: Config) -> dict[str, Effective]:
     """Every value in effect by its key's path (``timing.heartbeat_ms``, ``nodes[0].port``), in the file's order.
 
-    `derived` values follow from others in the file, `preset` ones from the preset. No secret is among them.
+    `derived` values follow from others in the file, `preset` ones from the preset. No secret is among them, and no key
+    that the strategy has no use for.
     """
     found = dict(_walk(config, ""))
     for name in ("required", "policy"):
@@ -39,7 +41,7 @@ def effective(config: Config) -> dict[str, Effective]:
     if config.durability is Durability.ASYNC:
         origin_of_renewal: Literal["file", "derived"] = "file" if config.timing.renewal_ms else "derived"
         found["timing.renewal_ms"] = Effective(renewal_ms(config), origin_of_renewal)
-    return found
+    return {key: entry for key, entry in found.items() if belongs(key, config.strategy)}
 
 
 _BY_PRESET = frozenset(

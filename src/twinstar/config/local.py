@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinstar.config.load import parse
-from twinstar.config.schema import Config
-from twinstar.config.template import NodeText, Plan, StoreText, render
+from twinstar.config.plan import NodeText, Plan, StoreText
+from twinstar.config.schema import Config, Strategy
+from twinstar.config.template import render
 from twinstar.model.errors import UsageError
 
 FindPorts = Callable[[str, int], list[int]]
@@ -45,8 +46,8 @@ def local_config(
     file: Path,
     cluster: str = "twinstar",
     nodes: int = 3,
-    strategy: str = "active-passive",
-    durability: str = "quorum",
+    strategy: Strategy = "active-passive",
+    durability: str | None = None,
     store: str = "embedded",
     etcd_endpoints: tuple[str, ...] = (),
     preset: str = "fast",
@@ -64,12 +65,14 @@ def local_config(
     `hosts`: where nodes and ``router`` are that have another address of this machine; ports are looked for on `host`.
     Raises UsageError for what `load` would refuse, two nodes without a `policy` among it.
     """
+    if lease_ms is not None and strategy == "active-active":
+        raise UsageError("In active-active nobody leads, so there is no lease: leave --lease-ms out.")
     base = directory or data_home(cluster)
     ports = find_ports(host, nodes * _PER_NODE + _ROUTER)
     at = hosts or {}
     names = [f"n{index + 1}" for index in range(nodes)]
     members = tuple(_node(name, at.get(name, host), ports[i * _PER_NODE :], base) for i, name in enumerate(names))
-    write_port, read_port, notice_port = ports[nodes * _PER_NODE :]
+    main_port, read_port, notice_port = ports[nodes * _PER_NODE :]
     plan = Plan(
         cluster=cluster,
         strategy=strategy,
@@ -81,7 +84,7 @@ def local_config(
         store=_store(store, etcd_endpoints, base),
         nodes=members,
         router_bind=(at.get("router", host),),
-        router_ports=(write_port, read_port, notice_port),
+        router_ports=(main_port, read_port, notice_port),
         bin_dir=bin_dir,
         insecure=insecure,
     )

@@ -17,6 +17,7 @@ from twinstar.model.register import Durability
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=1 << 50)]
 Count = Annotated[int, Field(strict=True, ge=0, le=100)]
+Strategy = Literal["active-passive", "active-active"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 """Also a replication slot's and an `application_name`'s, hence so narrow."""
 
@@ -102,18 +103,37 @@ class Store(_Section):
     etcd: EtcdStore | None = None
 
 
+class TableRule(_Section):
+    """Active-active: which tables every node writes to, and how writes of one row that cross are brought together."""
+
+    pattern: str = Field(min_length=1)
+    """``schema.name`` with ``*`` and ``?``; without a schema, `public` is meant."""
+    counters: Annotated[tuple[str, ...], _none_as(tuple)] = ()
+    """Columns whose value is the sum of what all nodes have added."""
+    groups: Annotated[dict[str, tuple[str, ...]], _none_as(dict)] = Field(default_factory=dict)
+    """Columns that win or lose together, by a name for people; those in no group are one more."""
+    function: str | None = None
+    """``schema.name`` of an SQL function that makes a new version of two that crossed."""
+
+
 class Router(_Section):
     bind: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1)
     """Addresses that the router listens on."""
     hosts: tuple[str, ...] = ()
     """Where clients reach the routers, in the order to be tried; empty: `bind`."""
-    write_port: Port
+    write_port: Port | None = None
+    """Active-passive; there it must be."""
+    any_port: Port | None = None
+    """Active-active; there it must be: sessions that read and write, on whichever node has the fewest."""
     read_port: Port
     notice_port: Port
     """UDP: agents tell the router what is open."""
     max_hold_ms: Annotated[int, Field(strict=True, ge=0, le=600_000)] = 10_000
     """How long a new session is held while nobody leads."""
     max_read_lag_bytes: Bytes = 16 * 1024 * 1024
+    """Active-passive."""
+    max_read_lag_ms: Annotated[int, Field(strict=True, ge=0, le=86_400_000)] = 5_000
+    """Active-active: how much more a node may lag than the one that lags the least, and still serve `read`."""
     max_sessions: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 10_000
     """Clients at once, those that are held included; fewer where the limit of open files is lower."""
     status_port: Port | None = None
@@ -147,19 +167,33 @@ class Timing(_Section):
     guard_grace_ms: Annotated[int, Field(strict=True, ge=100, le=60_000)] = 2_000
 
 
+DURABILITY: dict[Strategy, Durability] = {
+    "active-passive": Durability.QUORUM,
+    "active-active": Durability.ASYNC,
+}
+"""By strategy, where the file does not say."""
+
+
 class Config(_Section):
     cluster: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-    strategy: Literal["active-passive"] = "active-passive"
-    durability: Durability = Durability.QUORUM
+    strategy: Strategy = "active-passive"
+    durability: Durability = Field(default_factory=lambda known: DURABILITY[known["strategy"]])
     required: Count | None = None
-    """Voters that must have flushed a commit; None: half of the data nodes, rounded down (`derive.required`)."""
+    """How many other nodes must have a commit on disk; None: half of the data nodes, rounded down
+    (`derive.required`)."""
     policy: Literal["block", "degrade"] | None = None
-    """What writes do when voters are missing; None: block (two data nodes must say)."""
+    """What writes do when too few can confirm them; None: block (two data nodes must say)."""
     preset: Literal["fast", "balanced", "patient"] = "balanced"
     lease_ms: Annotated[int, Field(strict=True, ge=500, le=600_000)] = 10_000
     """`async` alone."""
     maximum_lag_bytes: Bytes = 1024 * 1024
     """`async` alone: a standby further behind does not take over."""
+    tables: Annotated[tuple[TableRule, ...], _none_as(tuple)] = ()
+    """Active-active: of several rules that match a table the first counts."""
+    removal_ms: Annotated[int, Field(strict=True, ge=1_000, le=30 * 86_400_000)] = 600_000
+    """Active-active: after this silence a node is declared dead, and comes back by a copy alone."""
+    clock_bound_ms: Annotated[int, Field(strict=True, ge=100, le=3_600_000)] = 10_000
+    """Active-active: a node whose clock is further off from most others takes no clients."""
     insecure: Annotated[bool, Field(strict=True)] = False
     """Allows addresses off the loopback without TLS."""
     secrets: Path

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twinstar.config.check import is_loopback
+from twinstar.config.derive import endpoints
 from twinstar.config.load import load
 from twinstar.config.schema import Config, Router
 from twinstar.config.secrets import Secrets
@@ -78,10 +79,7 @@ def _router(config: Config, own: Router, clock: SystemClock) -> BuiltinRouter:
     most = (allow_many_connections() - FILES_KEPT) // 2
     return BuiltinRouter(
         {node.name: Address(node.host, node.port) for node in config.nodes},
-        {
-            Role.WRITE: tuple(Address(host, own.write_port) for host in own.bind),
-            Role.READ: tuple(Address(host, own.read_port) for host in own.bind),
-        },
+        {Role(name): tuple(Address(host, port) for host in own.bind) for name, port in endpoints(config).items()},
         SystemTransports(),
         clock,
         max_hold_ms=own.max_hold_ms,

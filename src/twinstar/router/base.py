@@ -33,6 +33,7 @@ class Role(StrEnum):
 
     WRITE = "write"
     READ = "read"
+    ANY = "any"
 
 
 class Ability(StrEnum):

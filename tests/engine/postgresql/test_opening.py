@@ -68,6 +68,19 @@ def test_the_configuration_arrives(tmp_path: Path, ports: list[int]) -> None:
         settings_of(config, "nobody", BINARIES, None)
 
 
+@pytest.mark.parametrize("version", versions())
+async def test_where_every_node_writes_the_log_can_be_read_as_rows(
+    version: str, tmp_path: Path, ports: list[int]
+) -> None:
+    config = configuration(tmp_path, ports, strategy="active-active")
+    async with postgresql_bench(version) as bench:
+        bench.change("a", sends_rows=settings_of(config, "a", BINARIES, None).sends_rows)
+        await bench.engine("a").bootstrap("nonce", quiet)
+        assert await bench.server("a").query("SHOW wal_level") == [("logical",)]
+        assert (await bench.engine("a").inspect()).drift == ()
+    assert not settings_of(configuration(tmp_path, ports), "a", BINARIES, None).sends_rows
+
+
 def test_a_missing_secret_is_named(tmp_path: Path, ports: list[int]) -> None:
     config = configuration(tmp_path, ports)
     (config.secrets / "rewind_password").unlink()

@@ -77,7 +77,7 @@ def own_settings(settings: Settings) -> dict[str, str]:
         "hba_file": str(paths.conf / "pg_hba.conf"),
         "ident_file": str(paths.conf / "pg_ident.conf"),
         "password_encryption": "scram-sha-256",
-        "wal_level": "replica",
+        "wal_level": "logical" if settings.sends_rows else "replica",
         "hot_standby": "on",
         "fsync": "on",
         "full_page_writes": "on",
@@ -111,6 +111,10 @@ def _room_for_members(settings: Settings) -> dict[str, str]:
         "max_wal_senders": _SENDERS_PER_MEMBER * len(settings.addresses) + _SENDERS_OF_OUR_OWN,
         "max_replication_slots": 2 * len(settings.addresses) + 4,
     }
+    if settings.sends_rows and settings.major >= 18:
+        needed["max_active_replication_origins"] = needed[
+            "max_replication_slots"
+        ]  # before, the slots' bound was theirs
     return {name: str(max(least, _number(settings.parameters.get(name)))) for name, least in needed.items()}
 
 

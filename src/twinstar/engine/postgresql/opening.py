@@ -62,6 +62,7 @@ def settings_of(config: Config, member: str, binaries: Binaries, account: Accoun
         hba=postgresql.hba,
         data_checksums=postgresql.data_checksums,
         tls=TlsFiles(tls.certificate, tls.key, tls.authority) if tls else None,
+        sends_rows=config.strategy == "active-active",
         launch_file=Path(order) if (order := os.environ.get(LAUNCH_VARIABLE)) else None,
         wal_timeout_ms=wal_timeout_ms(timings(config).election_timeout_ms),
     )

@@ -105,6 +105,8 @@ class Settings:
     hba: tuple[str, ...] = ()
     data_checksums: bool = True
     tls: TlsFiles | None = None
+    sends_rows: bool = False
+    """Active-active: other nodes read rows from its log."""
     launch_file: Path | None = None
     """Where an order to start the database is left for a service manager; None: it is started by this process."""
     retry_interval_ms: int = 20
