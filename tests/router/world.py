@@ -91,8 +91,12 @@ class Agents:
             for name, each in self._sockets.items():
                 selector.register(each, selectors.EVENT_READ, name)
             while not self._ending:
-                for key, _ in selector.select(0.1):
+                for key, _ in selector.select(0.05):
                     self._hear(key.data, *self._sockets[key.data].recvfrom(65_536))
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Every 50 ms at least."""
 
     def _hear(self, member: str, data: bytes, sender: tuple[str, int]) -> None:
         with self._lock:
@@ -126,7 +130,10 @@ class World:
         self._store = self._run("twinstar.store.embedded", "--socket", str(folder / "s"), "--file", str(folder / "db"))
         assert self._store.stdout is not None
         self._store.stdout.readline()
-        self.agents = Agents(self._agent_ports)
+        self.agents = self._make_agents(self._agent_ports)
+
+    def _make_agents(self, ports: dict[str, int]) -> Agents:
+        return Agents(ports)
 
     # What the agents do:
 

@@ -11,7 +11,6 @@ import logging
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from twinstar.ports.clock import SystemClock
 from twinstar.ports.randomness import SystemRandomness
 from twinstar.ports.system_network import SystemNetwork
 from twinstar.ports.transports import SystemTransports, allow_many_connections, stop_signals
-from twinstar.router.base import Role, RouterStatus
-from twinstar.router.builtin import BuiltinRouter
+from twinstar.router.base import Role
+from twinstar.router.builtin import ANY_DIAL_MS, DIAL_MS, BuiltinRouter
+from twinstar.router.node_watcher import NodeWatcher
 from twinstar.router.status import status_handler
 from twinstar.router.watcher import REGISTER, Watcher
 from twinstar.store.factory import open_store
@@ -61,18 +61,20 @@ async def _run(config: Config) -> None:
         router = _router(config, config.router, clock)
         ending.push_async_callback(router.stop)
         await router.start()
-        watcher = _watcher(config, key, clock, router)
-
-        def status() -> RouterStatus:
-            return replace(router.status(), store=watcher.trouble)
-
+        if config.strategy == "active-passive":
+            store = open_store(config.store, config.cluster, clock, network, secrets, "router")
+            ending.push_async_callback(store.close)
+            events = await ending.enter_async_context(aclosing(store.watch(REGISTER)))
+            watcher = _watcher(config, key, clock, router)
+            work, news = watcher.run(network, _notices(config, config.router), events), watcher.status
+        else:
+            nodes = _node_watcher(config, config.router, key, clock, router)
+            work, news = nodes.run(network, _notices(config, config.router)), nodes.status
         if config.router.status_port is not None:
             at = Address(config.router.bind[0], config.router.status_port)
-            ending.callback((await network.listen(at, status_handler(status, clock))).close)
-        store = open_store(config.store, config.cluster, clock, network, secrets, "router")
-        ending.push_async_callback(store.close)
-        events = await ending.enter_async_context(aclosing(store.watch(REGISTER)))
-        await _until(stop, watcher.run(network, _notice_address(config, config.router), events))
+            handler = status_handler(lambda: news(router.status()), clock)
+            ending.callback((await network.listen(at, handler)).close)
+        await _until(stop, work)
 
 
 def _router(config: Config, own: Router, clock: SystemClock) -> BuiltinRouter:
@@ -84,22 +86,31 @@ def _router(config: Config, own: Router, clock: SystemClock) -> BuiltinRouter:
         clock,
         max_hold_ms=own.max_hold_ms,
         max_sessions=min(own.max_sessions, most),
+        dial_ms=DIAL_MS if config.strategy == "active-passive" else ANY_DIAL_MS,
     )
 
 
 def _watcher(config: Config, key: bytes, clock: SystemClock, router: BuiltinRouter) -> Watcher:
-    # A name that no other router has: agents refuse what seems to come from the same sender in the wrong order.
-    name = f"router-{SystemRandomness().token()}"
-    return Watcher(
-        {node.name: Address(node.host, node.agent_port) for node in config.nodes},
-        Sender(config.cluster, key, name, Part.ROUTER, clock.wall_ms()),
-        Inbox(config.cluster, key),
-        clock,
-        router.follow,
-    )
+    sender, inbox = _sender(config, key, clock), Inbox(config.cluster, key)
+    return Watcher(_agents(config), sender, inbox, clock, router.follow)
 
 
-def _notice_address(config: Config, own: Router) -> Address:
+def _node_watcher(config: Config, own: Router, key: bytes, clock: SystemClock, router: BuiltinRouter) -> NodeWatcher:
+    sender, inbox = _sender(config, key, clock), Inbox(config.cluster, key)
+    return NodeWatcher(_agents(config), sender, inbox, clock, router.follow, max_lag_ms=own.max_read_lag_ms)
+
+
+def _sender(config: Config, key: bytes, clock: SystemClock) -> Sender:
+    """Under a name that no other router has: agents refuse what seems to come from the same sender in the wrong
+    order."""
+    return Sender(config.cluster, key, f"router-{SystemRandomness().token()}", Part.ROUTER, clock.wall_ms())
+
+
+def _agents(config: Config) -> dict[str, Address]:
+    return {node.name: Address(node.host, node.agent_port) for node in config.nodes}
+
+
+def _notices(config: Config, own: Router) -> Address:
     """One socket must reach every agent: one on the loopback only reaches this machine's."""
     hosts = [node.host for node in config.nodes]
     if len(own.bind) == 1 and (not is_loopback(own.bind[0]) or all(map(is_loopback, hosts))):

@@ -4,8 +4,9 @@
 
 * sends new sessions of the `write` endpoint to `route.write`, those of `read` to one of `route.read`;
 * holds new sessions while there is no such server, or refuses them when it cannot hold: never to any other server;
-* ends every session of an epoch lower than `route.epoch`, on both endpoints, before it forwards for the new one, and
-  every session on a server of `route.left_out`;
+* sends those of `any` (active-active) to the one of `route.any` that has the fewest;
+* ends every session of an epoch lower than `route.epoch`, on all endpoints, before it forwards for the new one, every
+  `read` session on a server of `route.left_out`, and every session on one of `route.ended`;
 * reaches servers over TCP by the member's own address, never by a Unix socket, so that a client who came over the
   network is authenticated as one. Whatever a server's `pg_hba.conf` grants to the router's machine (`trust` above all)
   is granted to everybody who reaches the router: Twinstar's own asks for SCRAM on every TCP connection.
@@ -34,6 +35,7 @@ class Role(StrEnum):
     WRITE = "write"
     READ = "read"
     ANY = "any"
+    """Active-active: reads and writes, on whichever node."""
 
 
 class Ability(StrEnum):
@@ -58,6 +60,19 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """Active-active: what a node's agent last said."""
+
+    number: int
+    open: bool
+    reason: str
+    lag_ms: float
+    epoch: int
+    heard_ms: float
+    """How long ago that was."""
+
+
+@dataclass(frozen=True, slots=True)
 class RouterStatus:
     """What a router is doing now."""
 
@@ -68,6 +83,10 @@ class RouterStatus:
     """Why they are not; empty when they are."""
     write: str | None
     read: tuple[str, ...]
+    any: tuple[str, ...] = ()
+    """Active-active: the nodes that are open."""
+    nodes: Mapping[str, NodeStatus] = field(default_factory=dict)
+    """Active-active: every node that was ever heard."""
     store: str = ""
     """What is wrong with the contact to the store; empty when nothing is."""
     sessions: Mapping[Role, Mapping[str, int]] = field(default_factory=dict)

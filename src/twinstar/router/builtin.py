@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,8 @@ from twinstar.router.stream import Stream
 
 DIAL_MS = 300.0
 """For a connection to a server; a dead machine answers nothing at all."""
+ANY_DIAL_MS = 150.0
+"""Where another server does as well."""
 CANCEL_MS = 2_000.0
 """For a cancel request to be taken by its server."""
 SURPLUS = 100
@@ -44,8 +47,10 @@ class BuiltinRouter:
         *,
         max_hold_ms: float,
         max_sessions: int,
+        dial_ms: float = DIAL_MS,
     ) -> None:
-        """`members`: where each one's database is reached. `endpoints`: where to listen for what."""
+        """`members`: where each one's database is reached. `endpoints`: where to listen for what. `dial_ms`: for a
+        connection to a server."""
         self.clock = clock
         self.max_hold_ms = max_hold_ms
         self.encryption_seen = False
@@ -53,6 +58,7 @@ class BuiltinRouter:
         self._binds = endpoints
         self._transports = transports
         self._max_sessions = max_sessions
+        self._dial_ms = dial_ms
         self._endpoints = {role: Endpoint(role) for role in endpoints}
         self._listeners: list[Listener] = []
         self._openings: dict[Session, asyncio.Task[bool]] = {}
@@ -89,6 +95,7 @@ class BuiltinRouter:
             why=route.why or "",
             write=route.write,
             read=route.read,
+            any=route.any,
             sessions={role: dict(+endpoint.load) for role, endpoint in self._endpoints.items()},
             held={role: endpoint.held for role, endpoint in self._endpoints.items()},
             counts=replace(self._counts),
@@ -100,15 +107,23 @@ class BuiltinRouter:
         return self._number > self._max_sessions
 
     def choose(self, session: Session, avoided: set[str], *, encrypted: bool) -> Target | None:
-        member = self._endpoints[session.role].choose(self._route, avoided, session, encrypted=encrypted)
+        opening = self._opening(session) if session.role is Role.ANY else Counter[str]()
+        endpoint = self._endpoints[session.role]
+        member = endpoint.choose(self._route, avoided, session, opening, encrypted=encrypted)
         if member is None:
             return None
         return Target(member, self._members[member], self._route.epoch, leads=member == self._route.write)
 
+    def _opening(self, apart_from: Session) -> Counter[str]:
+        """By member, the sessions of this endpoint that are on their way to it."""
+        role = apart_from.role
+        others = (session for session in self._openings if session is not apart_from and session.role is role)
+        return Counter(session.target.member for session in others if session.target is not None)
+
     async def dial(self, target: Target) -> Stream | None:
         server = Stream()
         with suppress(OSError):  # TimeoutError is one
-            async with self.clock.timeout_ms(DIAL_MS):
+            async with self.clock.timeout_ms(self._dial_ms):
                 await self._transports.connect(target.address, server)
                 return server
         return None
@@ -129,7 +144,7 @@ class BuiltinRouter:
             await self._cancel_at(session.target.address, request)
             return
         here = {member for endpoint in self._endpoints.values() for member in +endpoint.load}
-        members = (here | {self._route.write, *self._route.read}) & self._members.keys()
+        members = (here | {self._route.write, *self._route.read, *self._route.any}) & self._members.keys()
         await asyncio.gather(*(self._cancel_at(self._members[member], request) for member in members if member))
 
     # The lives of sessions:

@@ -32,7 +32,8 @@ What it does not
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from twinstar.model.register import Phase, Register
@@ -53,6 +54,8 @@ class Why(StrEnum):
     NOBODY_LEADS = "no leader has been named"
     NOT_OPEN = "the new leader is not open yet"
     DRAINING = "a switchover is under way"
+    NOBODY_OPEN = "no node is open"
+    """Active-active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,12 @@ class Route:
     read: tuple[str, ...] = ()
     """The standbys within the lag bound, or the leader when there is none."""
     left_out: frozenset[str] = frozenset()
-    """Standbys whose sessions end."""
+    """Members whose `read` sessions end."""
     why: Why | None = Why.STARTING
+    any: tuple[str, ...] = ()
+    """Active-active: the nodes that are open."""
+    ended: Mapping[str, str] = field(default_factory=dict)
+    """Active-active: the nodes on which every session ends, and why."""
 
 
 @dataclass(frozen=True, slots=True)

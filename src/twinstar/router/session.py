@@ -75,15 +75,22 @@ class Session:
         """Ends, or looks for another server, if this session's is not in `route` any more. True if it ended."""
         if self.target is None:
             return False
-        left_out = self.role is Role.READ and self.target.member in route.left_out
-        if self.target.epoch >= route.epoch and not left_out:
+        reason = self._over(self.target, route)
+        if reason is None:
             return False
         if not self.joined:
             self.leave_server()
             return False
-        reason = "the standby is too far behind" if left_out else f"epoch {route.epoch} has begun"
         self.end(f"the router has ended this session because {reason}")
         return True
+
+    def _over(self, target: Target, route: Route) -> str | None:
+        """Why the session cannot go on where it is; None: it can."""
+        if self.role is Role.READ and target.member in route.left_out:
+            return f"{target.member} is too far behind"
+        if target.member in route.ended:
+            return f"{target.member} takes no clients: {route.ended[target.member]}"
+        return f"epoch {route.epoch} has begun" if target.epoch < route.epoch else None
 
     def leave_server(self) -> None:
         """Before being joined: what waits for the server sees its end."""

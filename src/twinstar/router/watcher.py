@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from twinstar.model.address import Address
 from twinstar.model.errors import PeerError
@@ -18,6 +19,7 @@ from twinstar.model.starts import Starts
 from twinstar.model.wire import EpochNotice, Hello, Inbox, Part, Sender, Serving
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams, Network
+from twinstar.router.base import RouterStatus
 from twinstar.router.routes import START_MS, Knowledge, Route
 from twinstar.store.base import Changed, Lost, Synced, WatchEvent
 
@@ -54,10 +56,9 @@ class Watcher:
         self._lost = "the store has not answered yet"
         self._unreadable = ""
 
-    @property
-    def trouble(self) -> str:
-        """What is wrong with the store or the register in it; empty when nothing is."""
-        return self._lost or self._unreadable
+    def status(self, of_router: RouterStatus) -> RouterStatus:
+        """With what is wrong with the store or the register in it."""
+        return replace(of_router, store=self._lost or self._unreadable)
 
     async def run(self, network: Network, bind: Address, events: AsyncIterator[WatchEvent]) -> None:
         """Goes on until cancelled. Raises EnvironmentTrouble when the port for notices is taken."""

@@ -80,7 +80,7 @@ class RouterMachine:
         transports = VirtualTransports(self._wires, gate, ROUTER_HOST)
         router = self.router = BuiltinRouter(
             {name: own.database for name, own in nodes.items()},
-            {role: (endpoint(role),) for role in Role},
+            {role: (endpoint(role),) for role in _PORTS},
             transports,
             self.clock,
             max_hold_ms=_MAX_HOLD_MS,

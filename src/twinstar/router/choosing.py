@@ -1,0 +1,104 @@
+"""Active-active: which nodes clients may be sent to, from what the nodes' agents say. Pure.
+
+Any node is as good as any other, and a client that is sent to the wrong one loses nothing but time: no rule here is
+needed for safety. A node that must not take writes (its clock is off, it has been taken out) shuts clients out itself.
+
+What it guarantees
+    1. *A new session goes to a node that says it is open*, and said so within `SILENCE_MS`.
+    2. *Nobody stays on a node that is over.* Sessions end on a node that says it is not open, so that its clients come
+       back elsewhere; and on one that is silent, as soon as another one is open. While nobody is, a session on a silent
+       node is kept: perhaps it is the router that hears nobody.
+    3. *`read` has a node whenever `any` has one.* A node is left out of it when it lags by more than the bound behind
+       the one that lags the least. What all of them lack (a dead node's last writes) says nothing for or against any of
+       them.
+
+Silence is counted while this process runs: one that was itself stopped for a second has no right to call others silent
+(`slept`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from twinstar.model.wire import PeerStatement
+from twinstar.router.routes import LEFT_OUT_MS, Route, Why
+
+SILENCE_MS = 250.0
+"""Agents speak every 100 ms: two statements may be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a node's agent said last, and when that arrived."""
+
+    statement: PeerStatement
+    at_ms: float
+    lagging_since_ms: float | None = None
+    """Since when it has been out of the lag bound."""
+
+    def heard(self, now_ms: float) -> bool:
+        return now_ms <= self.at_ms + SILENCE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """What a router knows of the nodes. `max_lag_ms` is the bound for `read`."""
+
+    max_lag_ms: float
+    words: Mapping[str, Word] = field(default_factory=dict)
+    """By member, of those that were ever heard."""
+
+    def saw(self, member: str, statement: PeerStatement, now_ms: float) -> Nodes:
+        """A statement that has just arrived."""
+        words = dict(self.words)
+        before = words.get(member)
+        words[member] = Word(statement, now_ms, before.lagging_since_ms if before else None)
+        lagging = _lagging(words, now_ms, self.max_lag_ms)
+        for name, word in words.items():
+            since = (now_ms if word.lagging_since_ms is None else word.lagging_since_ms) if name in lagging else None
+            words[name] = replace(word, lagging_since_ms=since)
+        return replace(self, words=words)
+
+    def slept(self, late_ms: float, now_ms: float) -> Nodes:
+        """This process was not run for so long: for as much longer what was heard before counts as new."""
+        words = {name: replace(word, at_ms=min(now_ms, word.at_ms + late_ms)) for name, word in self.words.items()}
+        return replace(self, words=words)
+
+    def route(self, now_ms: float, members: frozenset[str]) -> Route:
+        """What follows, for a router that has the addresses of `members`."""
+        here = {name: word for name, word in self.words.items() if name in members}
+        usable = _open(here, now_ms)
+        ended = {
+            name: word.statement.reason or "it is closed" for name, word in here.items() if not word.statement.open
+        }
+        if not usable:
+            return Route(ended=ended, why=Why.NOBODY_OPEN)
+        ended |= {name: "it is silent" for name, word in here.items() if name not in ended and not word.heard(now_ms)}
+        lagging = _lagging(here, now_ms, self.max_lag_ms)
+        left_out = frozenset(
+            name
+            for name in lagging
+            if (since := here[name].lagging_since_ms) is not None and now_ms > since + LEFT_OUT_MS
+        )
+        read = tuple(name for name in usable if name not in lagging)
+        return Route(any=usable, read=read, left_out=left_out, ended=ended, why=None)
+
+    def next_change_ms(self, now_ms: float) -> float:
+        """When `route` may say something else although nothing was heard; `inf`: never."""
+        ends = [word.at_ms + SILENCE_MS for word in self.words.values()]
+        ends += [
+            word.lagging_since_ms + LEFT_OUT_MS for word in self.words.values() if word.lagging_since_ms is not None
+        ]
+        return min((end for end in ends if end >= now_ms), default=float("inf"))
+
+
+def _open(words: Mapping[str, Word], now_ms: float) -> tuple[str, ...]:
+    return tuple(sorted(name for name, word in words.items() if word.statement.open and word.heard(now_ms)))
+
+
+def _lagging(words: Mapping[str, Word], now_ms: float, max_lag_ms: float) -> frozenset[str]:
+    """Of those that are open."""
+    usable = _open(words, now_ms)
+    least = min((words[name].statement.lag_ms for name in usable), default=0.0)
+    return frozenset(name for name in usable if words[name].statement.lag_ms > least + max_lag_ms)
