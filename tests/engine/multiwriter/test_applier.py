@@ -51,7 +51,7 @@ CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION 
 
 
 class GreaterStays:
-    async def apply(self, connection: Connection, table: Table, changes: Changes, peer: str) -> None:
+    async def apply(self, connection: Connection, table: Table, changes: Changes, peer: str) -> int:
         names = [sql.Identifier(column.name) for column in table.sent_columns]
         statement = sql.SQL(
             "INSERT INTO {table} AS t ({names}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {changes} "
@@ -65,6 +65,7 @@ class GreaterStays:
         )
         async with connection.cursor() as cursor:
             await cursor.executemany(statement, sorted(image.values for image in changes.images))
+        return 0
 
     async def keep_failed(
         self, connection: Connection, table: Table, changes: Changes, peer: str, error: psycopg.Error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from twinstar.engine.postgresql.multiwriter.landing import Landing
 from twinstar.engine.postgresql.multiwriter.link import Link
 from twinstar.engine.postgresql.multiwriter.spool import Spool
 
@@ -22,14 +23,21 @@ _LOOK_AGAIN_MS = 100.0
 
 
 async def run_applier(link: Link) -> None:
-    """Never returns. Raises EngineError when only a person can help, in an ExceptionGroup or alone."""
-    if link.settings.durability == "async":
-        await link.keep(lambda: _pass_on(link))
-        return
-    spooling = _Spooling(link, Spool(link.settings.spool))
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(link.keep(spooling.receive))
-        tasks.create_task(link.keep(spooling.apply))
+    """Never returns. Raises EngineError when only a person can help, in an ExceptionGroup or alone; OSError when the
+    disk refuses.
+    """
+    settings = link.settings
+    if settings.durability == "quorum":
+        spooling = _Spooling(link, Spool(settings.spool))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.keep(spooling.receive))
+            tasks.create_task(link.keep(spooling.apply))
+    if settings.spool.is_dir():
+        # It was `quorum` before: what the peer has been told that we have is applied first.
+        spool = Spool(settings.spool)
+        await link.keep(_Spooling(link, spool).drain)
+        spool.remove()
+    await link.keep(lambda: _pass_on(link))
 
 
 async def _pass_on(link: Link) -> None:
@@ -39,11 +47,13 @@ async def _pass_on(link: Link) -> None:
         stream = await link.receive(stack, landing.applied_lsn)
 
         def report(ask: bool = False) -> None:
+            link.note(stream)
             stream.report(stream.received, landing.applied_lsn, landing.applied_lsn, ask=ask)
 
         async def read() -> None:
             while True:
                 await landing.feed(await stream.read(), stream.received)
+                link.note(stream)
                 # Under load there is always something to read.
                 await link.clock.sleep_ms(0)
 
@@ -79,6 +89,7 @@ class _Spooling:
             appended = asyncio.Event()
 
             def report(ask: bool = False) -> None:
+                self._link.note(stream, all_fed=not spool.unread)
                 stream.report(stream.received, durable_lsn, self._applied_lsn, ask=ask)
 
             async def read() -> None:
@@ -87,8 +98,10 @@ class _Spooling:
                     spool.append(messages, stream.received)
                     if spool.whole:
                         spool.note(stream.received)
-                    appended.set()
+                    if spool.end_lsn > durable_lsn:
+                        appended.set()
                     self._received.set()
+                    self._link.note(stream, all_fed=not spool.unread)
                     await self._link.clock.sleep_ms(0)
                     while spool.size_bytes > _SPOOL_BYTES:
                         await self._link.clock.sleep_ms(_LOOK_AGAIN_MS)
@@ -110,26 +123,49 @@ class _Spooling:
 
     async def apply(self) -> None:
         """One session with this node's database."""
-        spool = self._spool
         async with AsyncExitStack() as stack:
-            landing = await self._link.land(stack)
-            self._applied_lsn = landing.applied_lsn
-            self._landed.set()
-            spool.rewind()
+            landing = await self._land(stack)
 
             async def read() -> None:
                 while True:
-                    if not spool.unread:
+                    if not self._spool.unread:
                         await self._received.wait()
                         self._received.clear()
                         continue
-                    await landing.feed(*spool.read())
-                    await self._link.clock.sleep_ms(0)
-
-            def applied() -> None:
-                self._applied_lsn = landing.applied_lsn
-                spool.applied(landing.applied_lsn)
+                    await self._feed(landing)
 
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(read())
-                tasks.create_task(landing.run(applied, lambda: False))
+                tasks.create_task(landing.run(lambda: self._applied(landing), lambda: False))
+
+    async def drain(self) -> None:
+        """One session with this node's database that ends when all is applied that the peer was told we have."""
+        spool = self._spool
+        async with AsyncExitStack() as stack:
+            landing = await self._land(stack)
+
+            async def read() -> None:
+                while spool.unread:
+                    await self._feed(landing)
+                while landing.applied_lsn < spool.end_lsn:
+                    await self._link.clock.sleep_ms(_LOOK_AGAIN_MS)
+                await landing.rest()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+                tasks.create_task(landing.run(lambda: self._applied(landing), lambda: True))
+
+    async def _land(self, stack: AsyncExitStack) -> Landing:
+        landing = await self._link.land(stack)
+        self._applied_lsn = landing.applied_lsn
+        self._landed.set()
+        self._spool.rewind()
+        return landing
+
+    async def _feed(self, landing: Landing) -> None:
+        await landing.feed(*self._spool.read())
+        await self._link.clock.sleep_ms(0)
+
+    def _applied(self, landing: Landing) -> None:
+        self._applied_lsn = landing.applied_lsn
+        self._spool.applied(landing.applied_lsn)

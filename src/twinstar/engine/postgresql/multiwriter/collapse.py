@@ -186,8 +186,11 @@ class Collector:
         self._parts: list[Part] = []
         self._strays: list[Stray] = []
         self._rows = self._bytes = self._transactions = self._end_lsn = self._time_us = 0
+        self._begun_us = 0
         self.open = False
         """Whether a transaction has begun and not ended."""
+        self.oldest_us: int | None = None
+        """When the first of the transactions that are here was committed, by the peer's clock, since 1970."""
 
     @property
     def empty(self) -> bool:
@@ -221,6 +224,8 @@ class Collector:
             self._bytes += length
         elif isinstance(message, Begin):
             self.open = True
+            self._begun_us = message.time_us
+            self.oldest_us = self.oldest_us or message.time_us
         elif isinstance(message, Commit):
             self.open = False
             self._transactions += 1
@@ -244,6 +249,7 @@ class Collector:
         )
         self._parts, self._strays = [], []
         self._rows = self._bytes = self._transactions = 0
+        self.oldest_us = self._begun_us if self.open else None
         return batch
 
     def _collect(self) -> None:

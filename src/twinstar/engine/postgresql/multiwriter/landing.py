@@ -10,6 +10,7 @@ from collections.abc import Callable
 from twinstar.engine.postgresql.multiwriter.catalog import Catalog
 from twinstar.engine.postgresql.multiwriter.collapse import Collector
 from twinstar.engine.postgresql.multiwriter.pgoutput import Begin, Commit, Relation, decode
+from twinstar.engine.postgresql.multiwriter.progress import Progress
 from twinstar.engine.postgresql.multiwriter.session import ApplySession
 from twinstar.engine.postgresql.multiwriter.writer import Writer
 from twinstar.ports.clock import Clock
@@ -18,16 +19,27 @@ from twinstar.ports.clock import Clock
 class Landing:
     """One session's. `applied_lsn` is how far the stream is durably applied."""
 
-    def __init__(self, session: ApplySession, catalog: Catalog, writer: Writer, clock: Clock, applied_lsn: int) -> None:
+    def __init__(
+        self,
+        session: ApplySession,
+        catalog: Catalog,
+        writer: Writer,
+        clock: Clock,
+        progress: Progress,
+        applied_lsn: int,
+    ) -> None:
         self._session, self._catalog, self._writer, self._clock = session, catalog, writer, clock
+        self._progress = progress
         self._collector = Collector()
         self._skipping = False
         self._begun_at = applied_lsn
         self._fed_lsn = applied_lsn
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self._writing = False
+        self._stopping = False
+        self._rests = asyncio.Event()
         self.applied_lsn = applied_lsn
-        self.applied_rows = 0
 
     async def feed(self, messages: list[bytes], complete_lsn: int) -> None:
         """Takes messages in, and waits while there are too many. `complete_lsn`: every transaction that ends up to
@@ -52,23 +64,44 @@ class Landing:
         while True:
             await self._news.wait()
             self._news.clear()
-            while self._collector.ready:
-                batch = self._collector.take()
-                self._room.set()
-                await self._writer.write(batch)
-                if batch.complete:
-                    self.applied_lsn = batch.end_lsn
-                    self.applied_rows += batch.rows
-                    applied()
+            while self._collector.ready and (self._writer.middle or not self._stopping):
+                await self._write(applied)
+            if self._stopping and not self._writer.middle:
+                self._rests.set()
+                return
             if self._collector.empty and self._fed_lsn > self.applied_lsn and idle():
                 fed_lsn = self._fed_lsn
                 await self._session.advance(fed_lsn, self._clock.wall_ms() * 1000)
-                self.applied_lsn = fed_lsn
+                self.applied_lsn = self._progress.applied = fed_lsn
                 applied()
 
-    def wake(self) -> None:
-        """Something that `idle` looks at has changed."""
+    async def rest(self) -> None:
+        """Returns when no transaction is under way; no other one is begun."""
+        self._stopping = True
         self._news.set()
+        await self._rests.wait()
+
+    @property
+    def level(self) -> bool:
+        """Whether everything that was fed is applied."""
+        return self._collector.empty and not self._writing
+
+    async def _write(self, applied: Callable[[], None]) -> None:
+        progress = self._progress
+        progress.lag.oldest_us = self._collector.oldest_us
+        batch = self._collector.take()
+        self._room.set()
+        self._writing = True
+        written = await self._writer.write(batch)
+        self._writing = False
+        progress.rows += batch.rows
+        progress.transactions += batch.transactions
+        progress.conflicts += written.conflicts
+        progress.dead_letters += written.dead_letters
+        progress.lag.oldest_us = self._collector.oldest_us
+        if batch.complete:
+            self.applied_lsn = progress.applied = batch.end_lsn
+            applied()
 
     async def _make_room(self) -> None:
         self._room.clear()

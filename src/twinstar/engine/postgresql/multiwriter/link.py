@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack
 import psycopg
 
 from twinstar.engine.postgresql.connections import fetch, sentence
-from twinstar.engine.postgresql.multiwriter.beginning import Cause, From, Gap, GapFound, beginning
+from twinstar.engine.postgresql.multiwriter.beginning import Cause, Gap, GapFound, beginning
 from twinstar.engine.postgresql.multiwriter.catalog import Catalog
 from twinstar.engine.postgresql.multiwriter.landing import Landing
 from twinstar.engine.postgresql.multiwriter.names import PUBLICATION
 from twinstar.engine.postgresql.multiwriter.pause import Pause
+from twinstar.engine.postgresql.multiwriter.progress import Progress
 from twinstar.engine.postgresql.multiwriter.session import ApplySession, Connection, connect_locally
 from twinstar.engine.postgresql.multiwriter.settings import ApplierSettings
 from twinstar.engine.postgresql.multiwriter.stream import Stream
@@ -39,6 +40,8 @@ class Link:
         self.settings, self._rules = settings, rules
         self.clock, self.randomness = clock, randomness
         self._doubts: set[int] = set()
+        self.progress = Progress()
+        self._landing: Landing | None = None
 
     async def land(self, stack: AsyncExitStack) -> Landing:
         """A new session with this node's database. Raises psycopg.Error, EngineError, GapFound."""
@@ -49,24 +52,32 @@ class Link:
         try:
             session = await ApplySession.open(settings.local, settings.origin)
         except psycopg.errors.UndefinedObject:
-            raise GapFound(Gap(Cause.NO_ORIGIN, 0, 0), settings.peer_name) from None
+            self.progress.gap = Gap(Cause.NO_ORIGIN, 0, 0)
+            raise GapFound(self.progress.gap, settings.peer_name) from None
         stack.push_async_callback(session.close)
         writer = Writer(session, self._rules, settings.peer_name, self.clock, self.randomness, self._doubts)
         catalog = Catalog(connection, self.clock)
-        return Landing(session, catalog, writer, self.clock, await session.progress())
+        progress = self.progress
+        progress.applied = await session.progress()
+        self._landing = Landing(session, catalog, writer, self.clock, progress, progress.applied)
+        stack.callback(self._leave)
+        return self._landing
 
     async def receive(self, stack: AsyncExitStack, position: int) -> Stream:
         """The peer's stream from there on. Raises psycopg.Error, EngineError, GapFound."""
         settings = self.settings
-        parameters = {**settings.peer, "application_name": settings.slot}
-        stream = await Stream.open(parameters, self.clock)
-        stack.push_async_callback(stream.close)
-        await self._know(stream.connection, settings.peer_number, settings.peer_name)
-        match beginning(position, await stream.slot(settings.slot), stream.log_end):
-            case Gap() as gap:
-                raise GapFound(gap, settings.peer_name)
-            case From(begin):
-                await stream.start(settings.slot, PUBLICATION, begin)
+        try:
+            async with self.clock.timeout_ms(SILENT_MS):
+                stream = await Stream.open({**settings.peer, "application_name": settings.slot}, self.clock)
+                stack.push_async_callback(stream.close)
+                await self._know(stream.connection, settings.peer_number, settings.peer_name)
+                found = beginning(position, await stream.slot(settings.slot), stream.log_end)
+                if isinstance(found, Gap):
+                    self.progress.gap = found
+                    raise GapFound(found, settings.peer_name)
+                await stream.start(settings.slot, PUBLICATION, found.position)
+        except TimeoutError:
+            raise psycopg.OperationalError(f"{settings.peer_name} does not answer") from None
         log.info("Receiving from %s at %s.", settings.peer_name, format_lsn(stream.received))
         return stream
 
@@ -80,19 +91,38 @@ class Link:
                 raise psycopg.OperationalError(f"{self.settings.peer_name} has been silent for {SILENT_MS:.0f} ms")
             report(True)
 
+    def note(self, stream: Stream, *, all_fed: bool = True) -> None:
+        """Something has come, or has been applied. `all_fed`: the landing was given everything that has come."""
+        progress, landing = self.progress, self._landing
+        progress.received = max(progress.received, stream.received)
+        progress.lag.ahead_ms = stream.ahead_ms
+        if landing is not None and landing.level and all_fed and stream.received >= stream.log_end:
+            progress.lag.oldest_us = None
+            progress.lag.level_ms = stream.heard_ms
+
+    async def rest(self) -> None:
+        """Returns when no transaction is under way here; no other one is begun."""
+        if self._landing is not None:
+            await self._landing.rest()
+
     async def keep(self, session: Callable[[], Awaitable[None]]) -> None:
-        """One session after the other, with growing pauses between those that fail at once."""
+        """One session after the other, until one ends by itself; growing pauses are between those that fail at once."""
         pause = Pause(self.clock, self.randomness, _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS)
         while True:
             began_ms = self.clock.now_ms()
             try:
                 await session()
+                break
             except* psycopg.Error as group:
                 for error in _leaves(group):
-                    log.warning("With %s once more: %s", self.settings.peer_name, sentence(error))
+                    self.progress.error = sentence(error)
+                    log.warning("With %s once more: %s", self.settings.peer_name, self.progress.error)
             if self.clock.now_ms() - began_ms > _STEADY_MS:
                 pause.reset()
             await pause.wait()
+
+    def _leave(self) -> None:
+        self._landing = None
 
     async def _know(self, connection: Connection, number: int, whose: str) -> None:
         rows = await fetch(connection, "SELECT number FROM twinstar.node")

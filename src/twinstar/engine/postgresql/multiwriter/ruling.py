@@ -18,11 +18,11 @@ class SqlRules:
     def __init__(self) -> None:
         self._appliers: dict[str, TableApplier] = {}
 
-    async def apply(self, connection: Connection, table: Table, changes: Changes, peer: str) -> None:
+    async def apply(self, connection: Connection, table: Table, changes: Changes, peer: str) -> int:
         applier = self._appliers.get(table.slug)
         if applier is None or applier.table != table:
             applier = self._appliers[table.slug] = TableApplier(table)
-        await applier.apply(connection, changes, peer)
+        return (await applier.apply(connection, changes, peer)).conflicts
 
     async def keep_failed(
         self, connection: Connection, table: Table, changes: Changes, peer: str, error: psycopg.Error

@@ -134,6 +134,13 @@ class Spool:
                 os.close(segment.file)
             self._path(segment.number).unlink()
 
+    def remove(self) -> None:
+        """Only when all of it is durably applied."""
+        self.close()
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            path.unlink()
+        self._folder.rmdir()
+
     def close(self) -> None:
         for segment in self._segments:
             os.close(segment.file)

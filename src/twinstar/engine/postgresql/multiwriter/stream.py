@@ -52,6 +52,7 @@ class Stream:
         """For questions, until `start`."""
         self._clock = clock
         self._told = (0, 0, 0)
+        self._sent_us = 0
         self.log_end = log_end
         """How far the peer's log reached when the connection was opened."""
         self.received = 0
@@ -61,6 +62,8 @@ class Stream:
         self.waiting = False
         """Whether somebody waits for the peer to send something."""
         self.heard_ms = clock.now_ms()
+        self.ahead_ms = 0.0
+        """This node's clock less the peer's, and the time that the last message was under way."""
 
     @classmethod
     async def open(cls, parameters: Mapping[str, str | int], clock: Clock) -> Stream:
@@ -104,6 +107,7 @@ class Stream:
             heard, messages = self._read_what_is_there()
             if heard:
                 self.heard_ms = self._clock.now_ms()
+                self.ahead_ms = self._clock.wall_ms() - (self._sent_us + EPOCH_US) / 1000
                 return messages
             await self._readable()
 
@@ -137,7 +141,7 @@ class Stream:
                     break
                 size += length
                 if data[0] == _DATA:
-                    _, start, end, _ = _data.unpack_from(data)
+                    _, start, end, self._sent_us = _data.unpack_from(data)
                     messages.append(bytes(data[_data.size :]))
                     self.received = max(self.received, start, end)
                 else:
@@ -152,7 +156,7 @@ class Stream:
 
     def _take_keepalive(self, data: bytes | memoryview) -> None:
         if data[0] == _KEEPALIVE:
-            _, end, _, reply = _keepalive.unpack_from(data)
+            _, end, self._sent_us, reply = _keepalive.unpack_from(data)
             self.received = max(self.received, end)
             self.asked = self.asked or bool(reply)
 

@@ -13,6 +13,7 @@ the middle of it could pass but does not, everything of it is given up and recei
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Protocol
 
 import psycopg
@@ -40,7 +41,9 @@ class Rules(Protocol):
     psycopg.Error, after which the transaction, or the savepoint, is lost.
     """
 
-    async def apply(self, connection: Connection, table: Table, changes: Changes, peer: str) -> None: ...
+    async def apply(self, connection: Connection, table: Table, changes: Changes, peer: str) -> int:
+        """Returns by how many of the changes somebody's write lost."""
+        ...
 
     async def keep_failed(
         self, connection: Connection, table: Table, changes: Changes, peer: str, error: psycopg.Error
@@ -51,6 +54,14 @@ class Rules(Protocol):
     async def keep_stray(self, connection: Connection, stray: Stray, peer: str) -> None:
         """Writes the dead letter of a row that no table here can take."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch."""
+
+    conflicts: int = 0
+    dead_letters: int = 0
 
 
 class Writer:
@@ -64,34 +75,31 @@ class Writer:
         self._clock, self._randomness = clock, randomness
         self._doubts = doubts
         """Ends of batches at which the tables were looked at anew; they outlive this session."""
-        self._middle = False
+        self.middle = False
         """Whether a transaction of several batches is open."""
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: Batch) -> Written:
         """Returns when the batch is durable, or, unless it is complete, a part of a transaction that is open."""
-        if batch.complete and not self._middle:
-            await self._write_whole(batch)
-            return
-        if not self._middle:
+        if batch.complete and not self.middle:
+            return await self._write_whole(batch)
+        if not self.middle:
             await self._session.begin()
-            self._middle = True
-        await self._write_part(batch)
+            self.middle = True
+        written = await self._write_part(batch)
         if batch.complete:
             await self._session.commit(batch.end_lsn, batch.time_us)
-            self._middle = False
+            self.middle = False
+        return written
 
-    async def _write_whole(self, batch: Batch) -> None:
+    async def _write_whole(self, batch: Batch) -> Written:
         pause = self._pause()
         carefully = False
         while True:
             try:
                 await self._session.begin()
-                if carefully:
-                    await self._write_carefully(batch)
-                else:
-                    await self._write_at_once(batch)
+                written = await (self._write_carefully(batch) if carefully else self._write_at_once(batch))
                 await self._session.commit(batch.end_lsn, batch.time_us)
-                return
+                return written
             except psycopg.Error as error:
                 if self._connection.closed:
                     raise
@@ -105,39 +113,42 @@ class Writer:
                     continue
             await pause.wait()
 
-    async def _write_part(self, batch: Batch) -> None:
+    async def _write_part(self, batch: Batch) -> Written:
         pause = self._pause()
-        for attempt in range(_TRIES_IN_THE_MIDDLE):
+        tries = 0
+        while True:
+            tries += 1
             await self._connection.execute("SAVEPOINT part")
             try:
-                await self._write_at_once(batch)
+                written = await self._write_at_once(batch)
             except psycopg.Error as error:
-                if self._connection.closed or (_passes(error) and attempt == _TRIES_IN_THE_MIDDLE - 1):
+                if self._connection.closed or (_passes(error) and tries == _TRIES_IN_THE_MIDDLE):
                     raise
                 await self._connection.execute("ROLLBACK TO part; RELEASE part")
                 if not _passes(error):
                     self._doubt(batch, error)
-                    await self._write_carefully(batch)
-                    return
+                    return await self._write_carefully(batch)
                 await pause.wait()
             else:
                 await self._connection.execute("RELEASE part")
-                return
+                return written
 
-    async def _write_at_once(self, batch: Batch) -> None:
-        await self._apply(list(batch.parts))
+    async def _write_at_once(self, batch: Batch) -> Written:
+        conflicts = await self._apply(list(batch.parts))
         for stray in batch.strays:
             await self._rules.keep_stray(self._connection, stray, self._peer)
+        return Written(conflicts, len(batch.strays))
 
-    async def _write_carefully(self, batch: Batch) -> None:
+    async def _write_carefully(self, batch: Batch) -> Written:
         """Without the rows that fail."""
         await self._connection.execute("SAVEPOINT looking")
         failing = await self._failing(list(batch.parts))
         await self._connection.execute("ROLLBACK TO looking; RELEASE looking")
         rest = [_without(part, failing) for part in batch.parts]
         await self._connection.execute("SAVEPOINT rest")
+        conflicts = 0
         try:
-            await self._apply(rest)
+            conflicts = await self._apply(rest)
         except psycopg.Error as error:
             if self._connection.closed or _passes(error):
                 raise
@@ -149,6 +160,7 @@ class Writer:
             await self._rules.keep_failed(self._connection, table, changes, self._peer, reason)
         for stray in batch.strays:
             await self._rules.keep_stray(self._connection, stray, self._peer)
+        return Written(conflicts, len(failing) + len(batch.strays))
 
     async def _failing(self, parts: list[Part]) -> list[tuple[Table, Changes, psycopg.Error]]:
         """Applies what can be applied; the single changes that cannot, and why."""
@@ -166,9 +178,11 @@ class Writer:
         await self._connection.execute("RELEASE half")
         return []
 
-    async def _apply(self, parts: list[Part]) -> None:
+    async def _apply(self, parts: list[Part]) -> int:
+        conflicts = 0
         for table, changes in parts:
-            await self._rules.apply(self._connection, table, changes, self._peer)
+            conflicts += await self._rules.apply(self._connection, table, changes, self._peer)
+        return conflicts
 
     def _pause(self) -> Pause:
         return Pause(self._clock, self._randomness, _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS)
