@@ -10,11 +10,11 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from tests.engine.postgresql.lab import Server
-from twinstar.engine.postgresql.multiwriter.applying import Applied, TableApplier
-from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
+from twinstar.engine.postgresql.multiwriter.applying import Applied, Applier, applier_of
+from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Contribution, Image
 from twinstar.engine.postgresql.multiwriter.objects import install, take_in
 from twinstar.engine.postgresql.multiwriter.session import SESSION_SETTINGS
-from twinstar.engine.postgresql.multiwriter.table import STAMP, Policy, Table
+from twinstar.engine.postgresql.multiwriter.table import GROUPS, STAMP, Policy, Table
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -31,7 +31,7 @@ class Node:
     conninfo: str
     user: Connection
     applier: Connection
-    tables: dict[str, TableApplier] = field(default_factory=dict)
+    tables: dict[str, Applier] = field(default_factory=dict)
 
     async def do(self, statement: str) -> None:
         await self.user.execute(statement.encode())
@@ -45,7 +45,7 @@ class Node:
 
     async def take_in(self, name: str, policy: Policy | None = None) -> Table:
         table = await take_in(self.user, "public", name, policy)
-        self.tables[name] = TableApplier(table)
+        self.tables[name] = applier_of(table)
         return table
 
     async def clock(self, us: int | None) -> None:
@@ -57,7 +57,7 @@ class Node:
         async with self.applier.transaction():
             return await self.tables[name].apply(self.applier, changes, peer)
 
-    async def image(self, name: str, where: str, was: int = 0) -> Image:
+    async def image(self, name: str, where: str, was: int = 0, knew: str = "") -> Image:
         """The image of a row as the transport would bring it, with what it replaced."""
         table = self.tables[name].table
         values = ", ".join(f'"{column.name}"::text' for column in table.sent_columns)
@@ -65,7 +65,7 @@ class Node:
         stamp = next(
             int(value or 0) for column, value in zip(table.sent_columns, row, strict=True) if column.name == STAMP
         )
-        return Image(tuple(row), stamp, was, was)
+        return Image(tuple(row), stamp, was, was, knew, knew)
 
     async def burial(self, name: str, where: str) -> Burial:
         table = self.tables[name].table
@@ -79,8 +79,25 @@ class Node:
     async def write(self, name: str, statement: str, where: str) -> Image:
         """Runs a statement that writes one row and returns what would be sent of it."""
         was = await self.ask(f'SELECT twinstar_stamp FROM "{name}" WHERE {where}') or 0
+        knew, table = "", self.tables[name].table
+        if table.groups:
+            versions = await self.rows(f'SELECT {GROUPS} FROM "{name}" WHERE {where}')
+            knew = ",".join(
+                map(str, (versions[0][0] or [0] * len(table.cells)) if versions else [-1] * len(table.cells))
+            )
         await self.do(statement)
-        return await self.image(name, where, was)
+        return await self.image(name, where, was, knew)
+
+    async def contributions(self, name: str, where: str) -> list[Contribution]:
+        """What every node is known to have added to a row."""
+        table = self.tables[name].table
+        key = ", ".join(f'"{column}"::text' for column in table.key)
+        sums = ", ".join(f'"{column}"::text' for column in table.counters)
+        found = await self.rows(
+            f"SELECT ARRAY[{key}], twinstar_born, twinstar_node, twinstar_writes, ARRAY[{sums}] "
+            f"FROM twinstar.{table.counted} WHERE {where}"
+        )
+        return [Contribution(tuple(of), born, node, writes, tuple(added)) for of, born, node, writes, added in found]
 
     async def delete(self, name: str, where: str) -> Burial:
         await self.do(f'DELETE FROM "{name}" WHERE {where}')

@@ -12,7 +12,7 @@ would.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
@@ -20,7 +20,7 @@ from psycopg import AsyncConnection
 
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
 from twinstar.engine.postgresql.multiwriter.resolving import COLLIDES, CONFLICT, DONE, LOST
-from twinstar.engine.postgresql.multiwriter.statements import Statements, array
+from twinstar.engine.postgresql.multiwriter.statements import MergingStatements, Statements, array
 from twinstar.engine.postgresql.multiwriter.table import Table
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -50,8 +50,25 @@ class Applied:
     """Changes by which somebody's write lost: one of here, or their own."""
 
 
-class TableApplier:
+class Applier(Protocol):
     """Applies changes to one table. Its statements are made once, and prepared by the session that runs them."""
+
+    table: Table
+
+    async def apply(self, connection: Connection, changes: Changes, peer: str) -> Applied:
+        """Applies everything, in a transaction that the caller has begun; the session is an `ApplySession`'s.
+
+        Raises psycopg.Error, after which the transaction is lost.
+        """
+        ...
+
+
+def applier_of(table: Table) -> Applier:
+    return TableApplier(table) if table.plain else MergingApplier(table)
+
+
+class TableApplier:
+    """Of a plain table."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -60,10 +77,6 @@ class TableApplier:
         self._key = [names.index(name) for name in table.key]
 
     async def apply(self, connection: Connection, changes: Changes, peer: str) -> Applied:
-        """Applies everything, in a transaction that the caller has begun; the session is an `ApplySession`'s.
-
-        Raises psycopg.Error, after which the transaction is lost.
-        """
         outcomes = Counter[int]()
         images = changes.images
         if changes.burials:
@@ -110,7 +123,7 @@ class TableApplier:
         )
         left = _select(_select(burials, new, among=True), deleted, among=False)
         by_key = dict(zip((burial.key for burial in burials), known, strict=True))
-        entombed = await self._run(
+        entombed = await _run(
             connection, self._statements.entomb, [(*burial.key, by_key[burial.key]) for burial in left], peer
         )
         return Counter([*entombed, *[DONE] * deleted.total()])
@@ -130,38 +143,106 @@ class TableApplier:
         return _select(images, done, among=False)
 
     async def _resolve(self, connection: Connection, images: list[Image], peer: str) -> Counter[int]:
-        """Row by row. A row that holds another one's unique value may be about to give it up in this very batch: only
-        when none of those that wait for that can go on is somebody removed."""
-        outcomes = Counter[int]()
-        remove = False
-        while images:
-            codes = await self._run(connection, self._statements.resolve, _rows(images), peer, remove)
-            waiting = [image for image, code in zip(images, codes, strict=True) if code == COLLIDES]
-            outcomes.update(code for code in codes if code != COLLIDES)
-            if len(waiting) == len(images):
-                remove = True
-                await self._run(connection, self._statements.clear, _rows(waiting))
-            images = waiting
-        return outcomes
+        async def clear(waiting: list[Image]) -> None:
+            await _run(connection, self._statements.clear, _rows(waiting))
+
+        return await _resolve(connection, self._statements.resolve, images, _rows, peer, clear)
 
     async def _stamps(
         self, connection: Connection, statement: str, rows: Sequence[Sequence[str | None]]
     ) -> Counter[int]:
-        return Counter(await self._run(connection, statement, rows))
+        return Counter(await _run(connection, statement, rows))
 
-    async def _run(
-        self, connection: Connection, statement: str, rows: Sequence[Sequence[str | None]], *more: object
-    ) -> list[int]:
-        """Runs a statement over rows; the numbers that it returns."""
-        if not rows:
-            return []
-        arrays = [array(column) for column in zip(*rows, strict=True)]
-        cursor = await connection.execute(statement.encode(), [*more, *arrays], prepare=True)
-        return [number for (number,) in await cursor.fetchall()]
+
+class MergingApplier:
+    """Of a table with counters or groups of columns: nothing is put in place of anything, so there is no fast way."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._statements = MergingStatements.of(table)
+        names = [column.name for column in table.sent_columns]
+        self._key = [names.index(name) for name in table.key]
+
+    async def apply(self, connection: Connection, changes: Changes, peer: str) -> Applied:
+        statements = self._statements
+        # Contributions first: a row is never without them.
+        counted = sorted(changes.contributions)
+        keys = sorted({each.key for each in counted})
+        await _run(connection, statements.found, keys)
+        new = await _run(
+            connection,
+            statements.count,
+            [(*key, str(born), str(node), str(writes), *sums) for key, born, node, writes, sums in counted],
+        )
+        knew = {self._key_of(image): _knew(image) for image in changes.images}
+        outcomes = Counter(
+            await _run(
+                connection,
+                statements.entomb,
+                [
+                    (*key, str(stamp), str(was), image, f"{{{knew.get(key, '')}}}")
+                    for key, stamp, was, image in sorted(changes.burials, key=lambda burial: burial.key)
+                ],
+                peer,
+            )
+        )
+        images = sorted(changes.images, key=self._key_of)
+        outcomes += await _resolve(connection, statements.resolve, images, _merging_rows, peer)
+        await _run(connection, statements.recount, keys)
+        return Applied(outcomes[DONE] + outcomes[CONFLICT] + len(new), outcomes[CONFLICT] + outcomes[LOST])
+
+    def _key_of(self, image: Image) -> tuple[str, ...]:
+        return cast("tuple[str, ...]", tuple([image.values[place] for place in self._key]))
+
+
+async def _resolve(
+    connection: Connection,
+    statement: str,
+    images: list[Image],
+    rows: Callable[[list[Image]], list[tuple[str | None, ...]]],
+    peer: str,
+    clear: Callable[[list[Image]], Awaitable[None]] | None = None,
+) -> Counter[int]:
+    """Row by row. A row that holds another one's unique value may be about to give it up in this very batch: only
+    when none of those that wait for that can go on is somebody removed, and `clear` is what then comes first."""
+    outcomes = Counter[int]()
+    remove = False
+    while images:
+        codes = await _run(connection, statement, rows(images), peer, remove)
+        waiting = [image for image, code in zip(images, codes, strict=True) if code == COLLIDES]
+        outcomes.update(code for code in codes if code != COLLIDES)
+        if len(waiting) == len(images):
+            remove = True
+            if clear is not None:
+                await clear(waiting)
+        images = waiting
+    return outcomes
+
+
+async def _run(
+    connection: Connection, statement: str, rows: Sequence[Sequence[str | None]], *more: object
+) -> list[int]:
+    """Runs a statement over rows; the numbers that it returns."""
+    if not rows:
+        return []
+    arrays = [array(column) for column in zip(*rows, strict=True)]
+    cursor = await connection.execute(statement.encode(), [*more, *arrays], prepare=True)
+    return [number for (number,) in await cursor.fetchall()]
+
+
+def _merging_rows(images: list[Image]) -> list[tuple[str | None, ...]]:
+    return [(*image.values, f"{{{_knew(image)}}}") for image in images]
+
+
+def _knew(image: Image) -> str:
+    """What the writes knew, as `merging` wants it."""
+    if image.last_knew:
+        return f"{image.knew},{image.last_knew}"
+    return f"{image.was},{image.last_was}" if image.was or image.last_was else ""
 
 
 def _rows(images: list[Image]) -> list[tuple[str | None, ...]]:
-    return [(*values, str(was), str(last_was)) for values, _, was, last_was in images]
+    return [(*image.values, str(image.was), str(image.last_was)) for image in images]
 
 
 def _select(changes: list[Change], stamps: Counter[int], *, among: bool) -> list[Change]:

@@ -17,13 +17,15 @@ class Image(NamedTuple):
     `values` are in the order of the table's `sent_columns`; what the last update did not send because it was unchanged
     is filled in. `was` is the version that the batch's first write of this key replaced, 0 for an insertion, and
     `last_was` the one that its last write replaced: a row here with one of these two versions is replaced without
-    conflict.
+    conflict. For tables with groups of columns `knew` and `last_knew` are the same for each group, separated by commas.
     """
 
     values: tuple[str | None, ...]
     stamp: int
     was: int
     last_was: int
+    knew: str = ""
+    last_knew: str = ""
 
 
 class Burial(NamedTuple):
@@ -36,7 +38,7 @@ class Burial(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What `node` has added to the counters of a row that was made on the tombstone `born`, after `writes` writes."""
+    """What `node` has added to the counters of a row that was made by the insertion `born`, after `writes` writes."""
 
     key: tuple[str, ...]
     born: int

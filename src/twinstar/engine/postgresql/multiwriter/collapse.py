@@ -24,7 +24,7 @@ from twinstar.engine.postgresql.multiwriter.pgoutput import (
     Update,
     Values,
 )
-from twinstar.engine.postgresql.multiwriter.table import STAMP, Table
+from twinstar.engine.postgresql.multiwriter.table import GROUPS, STAMP, Table
 
 MAXIMUM_ROWS = 2_000
 MAXIMUM_BYTES = 4 * 1024 * 1024
@@ -90,6 +90,8 @@ class Rows:
         self._arranged = None if names == wanted else _picking(names, wanted)
         self._key = itemgetter(*(wanted.index(name) for name in table.key))
         self._stamp = wanted.index(STAMP)
+        self._groups = wanted.index(GROUPS) if GROUPS in wanted else None
+        self._knew_nothing, self._found = (",".join([number] * len(table.cells)) for number in ("-1", "0"))
         self._images: dict[Any, Image] = {}
         self._strays: list[Stray] = []
 
@@ -105,7 +107,13 @@ class Rows:
         # A row whose key was changed is new under this key; the old one has got a tombstone.
         was = int(old[self._stamp] or 0) if old is not None and self._key(old) == key else 0
         known = self._images.get(key)
-        self._images[key] = Image(new, int(new[self._stamp] or 0), was if known is None else known.was, was)
+        image = Image(new, int(new[self._stamp] or 0), was if known is None else known.was, was)
+        if self._groups is not None:
+            knew = self._knew_nothing
+            if old is not None and self._key(old) == key:
+                knew = (old[self._groups] or self._found).strip("{}")
+            image = image._replace(knew=knew if known is None else known.knew, last_knew=knew)
+        self._images[key] = image
 
     def hand_over(self, harvest: Harvest) -> None:
         if self._images:

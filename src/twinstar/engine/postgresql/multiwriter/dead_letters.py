@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from twinstar.engine.postgresql.connections import sentence
-from twinstar.engine.postgresql.multiwriter.applying import TableApplier
+from twinstar.engine.postgresql.multiwriter.applying import applier_of
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Contribution, Image
 from twinstar.engine.postgresql.multiwriter.collapse import Stray
 from twinstar.engine.postgresql.multiwriter.session import quietly
@@ -95,7 +95,7 @@ async def retry_dead_letter(connection: Connection, letter_id: int) -> None:
         async with quietly(connection):
             letter = await _take(connection, letter_id)
             table, changes = await _read(connection, letter)
-            await TableApplier(table).apply(connection, changes, letter.peer)
+            await applier_of(table).apply(connection, changes, letter.peer)
     except psycopg.Error as error:
         raise EngineError(
             f"Dead letter {letter_id} still cannot be applied ({sentence(error)}): change what stands in its way."

@@ -61,6 +61,13 @@ def bucket(table: Table, values: list[str]) -> str:
     return f"pg_catalog.hash_record(ROW({', '.join(hashed)})) & {BUCKETS - 1}" if hashed else "0"
 
 
+TEXTS = (
+    " SET \"DateStyle\" = 'ISO' SET \"IntervalStyle\" = 'postgres' SET extra_float_digits = 1"
+    " SET bytea_output = 'hex' SET \"TimeZone\" = 'UTC' SET lc_monetary = 'C'"
+)
+"""Of a function: settings under which every value's text is exact."""
+
+
 def image(row: str, of: Iterable[Column]) -> str:
     """A row as an object of names and texts: SQL's null and JSON's remain apart, and no number is rounded."""
     of = tuple(of)
@@ -69,15 +76,31 @@ def image(row: str, of: Iterable[Column]) -> str:
     return f"pg_catalog.jsonb_object(ARRAY[{names}]::pg_catalog.text[], ARRAY[{values}]::pg_catalog.text[])"
 
 
-def next_stamp(below: str, node: int) -> str:
+def next_stamp(below: str) -> str:
     """A version above `below` (null counts as 0), by this node's clock where that is ahead."""
     ahead = f"greatest(twinstar.now_us(), (coalesce({below}, 0) >> {NODE_BITS}) + 1)"
-    return f"({ahead} << {NODE_BITS}) | {node}::pg_catalog.int8"
+    return f"({ahead} << {NODE_BITS}) | twinstar.this_node()"
 
 
 def same_writer(one: str, other: str) -> str:
     """Whether one node wrote both versions: then the lower is an ancestor of the higher."""
     return f"({one} & {NODE_MASK}) = ({other} & {NODE_MASK})"
+
+
+def counted(table: Table) -> str:
+    """The table of contributions to counters."""
+    return f"twinstar.{ident(table.counted)}"
+
+
+def zeros(table: Table) -> str:
+    return f"'{{{','.join('0' for _ in table.cells)}}}'::pg_catalog.int8[]"
+
+
+def stamps(table: Table, row: str) -> str:
+    """The version of each group of columns."""
+    if table.groups:
+        return f"coalesce({row}.twinstar_groups, {zeros(table)})"
+    return f"ARRAY[coalesce({row}.twinstar_stamp, 0)]"
 
 
 def body(code: str) -> str:

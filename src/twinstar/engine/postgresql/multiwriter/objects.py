@@ -13,11 +13,21 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from twinstar.engine.postgresql.multiwriter.fragments import columns, companion, ident, literal, relation
+from twinstar.engine.postgresql.multiwriter.fragments import (
+    columns,
+    companion,
+    counted,
+    function,
+    ident,
+    literal,
+    relation,
+)
+from twinstar.engine.postgresql.multiwriter.merged_triggers import merged_trigger_functions
+from twinstar.engine.postgresql.multiwriter.merging import merging_functions
 from twinstar.engine.postgresql.multiwriter.names import PUBLICATION
 from twinstar.engine.postgresql.multiwriter.obstacles import obstacles
 from twinstar.engine.postgresql.multiwriter.resolving import resolving_functions
-from twinstar.engine.postgresql.multiwriter.table import STAMP, Policy, Table, describe
+from twinstar.engine.postgresql.multiwriter.table import BASE, BORN, GROUPS, STAMP, Policy, Table, describe
 from twinstar.engine.postgresql.multiwriter.triggers import (
     TRIGGERS,
     trigger_functions,
@@ -43,23 +53,48 @@ async def install(connection: Connection, node: int) -> None:
     async with connection.transaction():
         schema = resources.files(__package__).joinpath("schema.sql").read_text()
         await connection.execute(schema.encode())
-        await connection.execute("INSERT INTO twinstar.node (number) VALUES (%s) ON CONFLICT DO NOTHING", (node,))
         known = await node_number(connection)
-        if known != node:
+        if known is None:
+            await _run(connection, _number(node))
+        elif known != node:
             raise EngineError(
                 f"This database is node {known} and cannot become node {node}: its rows carry that number. "
                 "Keep it, or rebuild this node by copying another one."
             )
         for schema_name, name in await taken_in(connection):
-            await _make(connection, await describe(connection, schema_name, name), node)
+            await _make(connection, await describe(connection, schema_name, name))
 
 
-async def node_number(connection: Connection) -> int:
-    """Which node this database is. Raises EngineError when that was never said."""
-    row = await (await connection.execute("SELECT number FROM twinstar.node")).fetchone()
-    if row is None:
-        raise EngineError("This database is not a node yet: install first.")
-    return int(row[0])
+async def node_number(connection: Connection) -> int | None:
+    """Which node this database is. None: that was never said."""
+    there = await connection.execute("SELECT to_regprocedure('twinstar.this_node()') IS NOT NULL")
+    if await there.fetchone() != (True,):
+        return None
+    row = await (await connection.execute("SELECT twinstar.this_node()")).fetchone()
+    return int(row[0]) if row else None
+
+
+async def renumber(connection: Connection, node: int) -> None:
+    """Makes a copy of another node's database a node of its own, before anybody writes to it.
+
+    The number must never have been given out before. Raises UsageError for one out of range.
+    """
+    if not 1 <= node <= GREATEST_NODE:
+        raise UsageError(f"The node number {node} is out of range: choose one from 1 to {GREATEST_NODE}.")
+    async with connection.transaction():
+        await _run(connection, [*_number(node), "DELETE FROM twinstar.cut"])
+
+
+def _number(node: int) -> list[str]:
+    """The one place where a node's number is; stable, so that plans have it in them and are made anew with it."""
+    return [
+        "CREATE OR REPLACE FUNCTION twinstar.this_node() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE "
+        f"RETURN {node}::pg_catalog.int8",
+        f"ALTER FUNCTION twinstar.this_node() OWNER TO {OWNER_ROLE}",
+        "CREATE OR REPLACE VIEW twinstar.node AS SELECT twinstar.this_node()::integer AS number",
+        f"ALTER VIEW twinstar.node OWNER TO {OWNER_ROLE}",
+        "GRANT SELECT ON twinstar.node TO PUBLIC",
+    ]
 
 
 async def taken_in(connection: Connection) -> list[tuple[str, str]]:
@@ -76,24 +111,40 @@ async def take_in(connection: Connection, schema: str, name: str, policy: Policy
     """
     policy = policy or Policy()
     async with connection.transaction():
-        node = await node_number(connection)
-        found = await obstacles(connection, await describe(connection, schema, name), policy)
+        if await node_number(connection) is None:
+            raise EngineError("This database is not a node yet: install first.")
+        table = await describe(connection, schema, name)
+        if (schema, name) in await taken_in(connection) and policy_of(table) != policy:
+            raise UsageError(
+                f"{schema}.{name} is taken in with another policy: leave it out first, on every node, and take it in "
+                "again while its rows are equal everywhere."
+            )
+        found = await obstacles(connection, table, policy)
         if found:
             raise UsageError(" ".join(obstacle.sentence for obstacle in found))
         on = f"{ident(schema)}.{ident(name)}"
-        await _run(
-            connection,
-            [f"ALTER TABLE {on} ADD COLUMN IF NOT EXISTS {STAMP} bigint", f"ALTER TABLE {on} REPLICA IDENTITY FULL"],
-        )
-        table = await describe(connection, schema, name)
+        additions = [f"ADD COLUMN IF NOT EXISTS {column}" for column in _additions(policy)]
+        await _run(connection, [f"ALTER TABLE {on} {', '.join(additions)}", f"ALTER TABLE {on} REPLICA IDENTITY FULL"])
         await connection.execute(
             "INSERT INTO twinstar.tables (schema, name, slug, counters, groups, merge) VALUES (%s, %s, %s, %s, %s, %s) "
             "ON CONFLICT (schema, name) DO NOTHING",
             (schema, name, table.slug, list(policy.counters), json.dumps(policy.groups), policy.merge),
         )
         table = await describe(connection, schema, name)
-        await _make(connection, table, node)
+        await _make(connection, table)
     return table
+
+
+def _additions(policy: Policy) -> list[str]:
+    return [
+        f"{STAMP} bigint",
+        *([f"{BORN} bigint", f"{BASE} bigint"] if policy.counters else []),
+        *([f"{GROUPS} bigint[]"] if policy.groups else []),
+    ]
+
+
+def policy_of(table: Table) -> Policy:
+    return Policy(table.counters, table.groups, table.policy)
 
 
 async def leave_out(connection: Connection, schema: str, name: str) -> None:
@@ -102,7 +153,8 @@ async def leave_out(connection: Connection, schema: str, name: str) -> None:
         table = await describe(connection, schema, name)
         on = relation(table)
         await _publish(connection, on, wanted=False)
-        await _publish(connection, companion(table), wanted=False)
+        for beside in (companion(table), counted(table)):
+            await _publish(connection, beside, wanted=False)
         cursor = await connection.execute(
             "SELECT p.oid::regprocedure::text FROM pg_proc p "
             "WHERE p.pronamespace = 'twinstar'::regnamespace AND p.proname LIKE %s",
@@ -113,8 +165,9 @@ async def leave_out(connection: Connection, schema: str, name: str) -> None:
             connection,
             [
                 *(f"DROP TRIGGER IF EXISTS {ident(trigger)} ON {on}" for trigger in TRIGGERS),
+                # Some return or take rows of the tables.
                 *(f"DROP FUNCTION {function}" for function in functions),
-                f"DROP TABLE IF EXISTS {companion(table)}",
+                f"DROP TABLE IF EXISTS {companion(table)}, {counted(table)}",
                 *(f"ALTER TABLE {on} DROP COLUMN {ident(column.name)}" for column in table.columns if column.ours),
                 f"ALTER TABLE {on} REPLICA IDENTITY DEFAULT",
                 f"REVOKE ALL ON {on} FROM {APPLIER_ROLE}, {OWNER_ROLE}",
@@ -124,52 +177,83 @@ async def leave_out(connection: Connection, schema: str, name: str) -> None:
         )
 
 
-async def _make(connection: Connection, table: Table, node: int) -> None:
-    on, deleted = relation(table), companion(table)
-    await _run(connection, await _companion(connection, table))
+async def refresh(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """Makes anew what is made for tables whose columns or indexes have changed since; which these were.
+
+    To be called every second or so: until then, rows of such a table that meet others are not applied (they become dead
+    letters, which are tried again), and changes of a new column alone are not stamped where there are groups.
+    """
+    async with connection.transaction():
+        changed = []
+        cursor = await connection.execute(
+            "SELECT schema, name, shape FROM twinstar.tables "
+            "WHERE to_regclass(format('%I.%I', schema, name)) IS NOT NULL ORDER BY schema, name"
+        )
+        for schema, name, shape in await cursor.fetchall():
+            table = await describe(connection, schema, name)
+            if table.shape != shape:
+                await _make(connection, table)
+                changed.append((schema, name))
+    return tuple(changed)
+
+
+async def _make(connection: Connection, table: Table) -> None:
+    on = relation(table)
+    beside = [companion(table), *([counted(table)] if table.counters else [])]
+    await _run(connection, await _beside(connection, table))
     await _run(
         connection,
         [
-            *resolving_functions(table),
-            *trigger_functions(table, node),
+            *(resolving_functions(table) if table.plain else merging_functions(table)),
+            *(trigger_functions(table) if table.plain else merged_trigger_functions(table)),
             *triggers(table),
-            f"GRANT USAGE ON SCHEMA {ident(table.schema)} TO {APPLIER_ROLE}",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {on}, {deleted} TO {APPLIER_ROLE}",
+            f"GRANT USAGE ON SCHEMA {ident(table.schema)} TO {APPLIER_ROLE}, {OWNER_ROLE}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join([on, *beside])} TO {APPLIER_ROLE}",
             # To stamp a row once more.
-            f"GRANT USAGE ON SCHEMA {ident(table.schema)} TO {OWNER_ROLE}",
-            f"GRANT SELECT, UPDATE ({STAMP}) ON {on} TO {OWNER_ROLE}",
+            f"GRANT SELECT, UPDATE ({', '.join(column.name for column in table.columns if column.ours)}) "
+            f"ON {on} TO {OWNER_ROLE}",
+            f"UPDATE twinstar.tables SET shape = '{table.shape}' WHERE slug = {literal(table.slug)}",
+            *(f"ALTER FUNCTION {function(table, name)}() OWNER TO {OWNER_ROLE}" for name in ("stamp", "place", "bury")),
         ],
     )
-    await _own_functions(connection, table)
-    await _publish(connection, on, wanted=True)
-    await _publish(connection, deleted, wanted=True)
-    secured = await connection.execute(
-        "SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relrowsecurity", (relation(table),)
-    )
+    for published in (on, *beside):
+        await _publish(connection, published, wanted=True)
+    secured = await connection.execute("SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relrowsecurity", (on,))
     if await secured.fetchone():
         # What other nodes have written is not a question of who may see it.
         await _run(connection, [f"ALTER ROLE {role} BYPASSRLS" for role in (APPLIER_ROLE, OWNER_ROLE)])
 
 
-async def _companion(connection: Connection, table: Table) -> list[str]:
-    deleted = companion(table)
-    there = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (deleted,))
-    if await there.fetchone() == (True,):
-        return []
-    return [
-        # Types, modifiers and collations are the table's own.
-        f"CREATE TABLE {deleted} AS SELECT {columns(table.key_columns)} FROM {relation(table)} WITH NO DATA",
-        f"ALTER TABLE {deleted} ADD COLUMN twinstar_stamp bigint NOT NULL, ADD COLUMN twinstar_was bigint NOT NULL, "
-        "ADD COLUMN twinstar_image jsonb, ADD COLUMN twinstar_unsettled boolean, "
-        f"ADD PRIMARY KEY ({columns(table.key_columns)})",
-        f"CREATE INDEX {ident('unsettled_' + table.slug)} ON {deleted} (twinstar_unsettled) WHERE twinstar_unsettled",
-        f"ALTER TABLE {deleted} OWNER TO {OWNER_ROLE}",
-    ]
+async def _beside(connection: Connection, table: Table) -> list[str]:
+    """What makes the tables of tombstones and of contributions, where they are missing."""
+    keys, deleted, contributions = columns(table.key_columns), companion(table), counted(table)
+    # Types, modifiers and collations are the table's own.
+    like = f"AS SELECT {keys} FROM {relation(table)} WITH NO DATA"
+    made = []
+    if not await _exists(connection, deleted):
+        made += [
+            f"CREATE TABLE {deleted} {like}",
+            f"ALTER TABLE {deleted} ADD COLUMN twinstar_stamp bigint NOT NULL, "
+            "ADD COLUMN twinstar_was bigint NOT NULL, "
+            f"ADD COLUMN twinstar_image jsonb, ADD COLUMN twinstar_unsettled boolean, ADD PRIMARY KEY ({keys})",
+            f"CREATE INDEX {ident('unsettled_' + table.slug)} ON {deleted} (twinstar_unsettled) "
+            "WHERE twinstar_unsettled",
+            f"ALTER TABLE {deleted} OWNER TO {OWNER_ROLE}",
+        ]
+    if table.counters and not await _exists(connection, contributions):
+        sums = "".join(f", ADD COLUMN {ident(name)} numeric NOT NULL" for name in table.counters)
+        made += [
+            f"CREATE TABLE {contributions} {like}",
+            f"ALTER TABLE {contributions} ADD COLUMN twinstar_born bigint NOT NULL, "
+            "ADD COLUMN twinstar_node integer NOT NULL, ADD COLUMN twinstar_writes bigint NOT NULL"
+            f"{sums}, ADD PRIMARY KEY ({keys}, twinstar_born, twinstar_node)",
+            f"ALTER TABLE {contributions} OWNER TO {OWNER_ROLE}",
+        ]
+    return made
 
 
-async def _own_functions(connection: Connection, table: Table) -> None:
-    for prefix in ("stamp", "place", "bury"):
-        await _run(connection, [f"ALTER FUNCTION twinstar.{ident(f'{prefix}_{table.slug}')}() OWNER TO {OWNER_ROLE}"])
+async def _exists(connection: Connection, which: str) -> bool:
+    return await (await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (which,))).fetchone() == (True,)
 
 
 async def _publish(connection: Connection, which: str, *, wanted: bool) -> None:

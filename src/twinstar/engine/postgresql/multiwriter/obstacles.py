@@ -8,7 +8,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-from twinstar.engine.postgresql.multiwriter.table import Policy, Table
+from twinstar.engine.postgresql.multiwriter.fragments import ident
+from twinstar.engine.postgresql.multiwriter.table import Policy, Table, Unique
 
 RESERVED_PREFIXES = ("twinstar_", "tw__")
 """Of columns: the first is for those that Twinstar adds, the second for variables in its functions."""
@@ -50,7 +51,12 @@ async def obstacles(
     assert row is not None and cursor.description is not None, "the table was described a moment ago"
     shape = dict(zip((column.name for column in cursor.description), row, strict=True))
     name = f"{table.schema}.{table.name}"
-    found = _kind(shape) or [*_shape(shape), *_columns(table), *_uniques(table), *_policy(policy or Policy())]
+    found = _kind(shape) or [
+        *_shape(shape),
+        *_columns(table),
+        *_uniques(table),
+        *await _policy(connection, table, policy or Policy()),
+    ]
     return tuple(Obstacle(name, f"{name} {sentence}") for sentence in found)
 
 
@@ -113,9 +119,53 @@ def _uniques(table: Table) -> list[str]:
         "written: index what it is generated from."
         for unique in table.uniques
         for name in generated
-        if any(re.search(rf"\b{re.escape(name)}\b", sql) for sql in (*unique.expressions, unique.predicate or ""))
+        if _mentions(unique, name)
     ]
 
 
-def _policy(policy: Policy) -> list[str]:
-    return [] if policy == Policy() else ["has a policy other than last-write-wins, which is not supported yet."]
+_NUMBERS = ("pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8", "pg_catalog.numeric")
+
+
+async def _policy(connection: AsyncConnection[tuple[Any, ...]], table: Table, policy: Policy) -> list[str]:
+    by_name = {column.name: column for column in table.columns if not column.ours}
+    grouped = [name for group in policy.groups for name in group]
+    found = [
+        f"has no column {name}, which its policy names: correct the policy."
+        for name in (*policy.counters, *grouped)
+        if name not in by_name
+    ]
+    for name in (*policy.counters, *grouped):
+        if name in table.key or (name in by_name and by_name[name].generated):
+            found.append(f"has {name} in its key or generated, which no policy can merge: correct the policy.")
+        if [*policy.counters, *grouped].count(name) > 1:
+            found.append(f"has a policy that names {name} twice: leave it in one place.")
+    for name in policy.counters:
+        column = by_name.get(name)
+        if column and (column.nullable or column.type_sql.replace(chr(34), "") not in _NUMBERS):
+            found.append(
+                f"has the counter {name}, which must be a smallint, integer, bigint or numeric that is NOT NULL: "
+                "sums of others depend on their order."
+            )
+    held = {name for unique in table.uniques for name in policy.counters if _mentions(unique, name)}
+    found += [f"has a unique index over the counter {name}, whose value no node knows alone: drop it." for name in held]
+    if policy.merge and (policy.counters or policy.groups):
+        found.append("has a policy with a function beside counters or groups: choose one of them.")
+    if policy.merge and not await _is_merge(connection, table, policy.merge):
+        found.append(
+            f"has a policy with {policy.merge}, which is no function of two rows of the table that returns one: make "
+            f"{policy.merge}({table.name}, {table.name}) RETURNS {table.name} on every node."
+        )
+    return found
+
+
+async def _is_merge(connection: AsyncConnection[tuple[Any, ...]], table: Table, name: str) -> bool:
+    row = f"{ident(table.schema)}.{ident(table.name)}"
+    cursor = await connection.execute(
+        "SELECT FROM pg_proc WHERE oid = to_regprocedure(%s) AND prorettype = to_regtype(%s) AND NOT proretset",
+        (f"{name}({row}, {row})", row),
+    )
+    return await cursor.fetchone() is not None
+
+
+def _mentions(unique: Unique, name: str) -> bool:
+    return any(re.search(rf"\b{re.escape(name)}\b", sql) for sql in (*unique.expressions, unique.predicate or ""))

@@ -19,6 +19,8 @@ changes are in the same state. What is done here beside taking maxima:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twinstar.engine.postgresql.multiwriter.fragments import (
     body,
     bucket,
@@ -32,8 +34,9 @@ from twinstar.engine.postgresql.multiwriter.fragments import (
     relation,
     same_key,
     same_writer,
+    stamps,
 )
-from twinstar.engine.postgresql.multiwriter.table import Table, Unique
+from twinstar.engine.postgresql.multiwriter.table import Column, Table, Unique
 
 ATTEMPTS = 100
 """So often is a row looked at again because of other sessions' insertions; then the batch is tried again."""
@@ -50,7 +53,8 @@ def resolving_functions(table: Table) -> list[str]:
     signatures = {
         "entomb": (f"tw__tombstone {companion(table)}, tw__ancestors {int8}[], tw__peer {text}", int4, _entomb(table)),
         "apply": (
-            f"tw__values {text}[], tw__was {int8}, tw__last_was {int8}, tw__peer {text}, tw__remove pg_catalog.bool",
+            f"tw__shape {text}, tw__values {text}[], tw__was {int8}, tw__last_was {int8}, tw__peer {text}, "
+            "tw__remove pg_catalog.bool",
             int4,
             _apply(table),
         ),
@@ -63,11 +67,22 @@ def resolving_functions(table: Table) -> list[str]:
     ]
 
 
-def _log(table: Table, kind: str, winner: str, *, won: tuple[str, str], lost: tuple[str, str], key: str) -> str:
-    """Writes a conflict; `won` and `lost` are each a stamp and an image."""
+def log(
+    table: Table,
+    kind: str,
+    winner: str,
+    *,
+    won: tuple[str, str],
+    lost: tuple[str, str],
+    key: str,
+    of: Sequence[Column] | None = None,
+) -> str:
+    """Writes a conflict; `won` and `lost` are each a stamp and an image, `of` the columns that lost, None for all."""
+    lost_columns = "NULL" if of is None else f"ARRAY[{', '.join(literal(column.name) for column in of)}]"
     return (
         f"PERFORM twinstar.log_conflict({literal(table.schema)}, {literal(table.name)}, {kind}, tw__peer, "
-        f"{image(key, table.key_columns)}, '{winner}', {won[0]}, {won[1]}, {lost[0]}, {lost[1]});"
+        f"{image(key, table.key_columns)}, '{winner}', {won[0]}, {won[1]}, {lost[0]}, {lost[1]}, "
+        f"{lost_columns}::pg_catalog.text[]);"
     )
 
 
@@ -100,14 +115,14 @@ BEGIN
     IF {same_writer("tw__old", "tw__tombstone.twinstar_stamp")} THEN
       RETURN {KNOWN};
     END IF;
-    {_log(table, "'update/delete'", "local", won=("tw__old", here), lost=tombstone, key="tw__tombstone")}
+    {log(table, "'update/delete'", "local", won=("tw__old", here), lost=tombstone, key="tw__tombstone")}
     RETURN {LOST};
   END IF;
   DELETE FROM ONLY {relation(table)} AS t WHERE {same_key(table, "t", "tw__tombstone")};
   IF tw__old = 0 OR tw__old = ANY (tw__ancestors) OR {same_writer("tw__old", "tw__tombstone.twinstar_stamp")} THEN
     RETURN {DONE};
   END IF;
-  {_log(table, "'update/delete'", "incoming", won=tombstone, lost=("tw__old", here), key="tw__tombstone")}
+  {log(table, "'update/delete'", "incoming", won=tombstone, lost=("tw__old", here), key="tw__tombstone")}
   RETURN {CONFLICT};
 END
 """
@@ -130,23 +145,26 @@ DECLARE
   tw__held {relation(table)}%ROWTYPE;
   tw__tombstone {companion(table)}%ROWTYPE;
   tw__stamp pg_catalog.int8;
+  tw__ancestors pg_catalog.int8[];
   tw__old pg_catalog.int8;
   tw__exists pg_catalog.bool;
   tw__answer pg_catalog.int4 := {DONE};
 BEGIN
+  {check_shape(table)}
   {assign}
   tw__stamp := tw__in.twinstar_stamp;
+  tw__ancestors := ARRAY[tw__stamp, tw__was, tw__last_was];
   FOR tw__attempt IN 1..{ATTEMPTS} LOOP
     {_meet(table, write_kind, here, came)}
-    {"".join(_yield(table, unique) for unique in table.uniques)}
-    {"".join(_displace(table, unique) for unique in table.uniques)}
-    {_write(table)}
+    {"".join(yield_to(table, unique) for unique in table.uniques)}
+    {"".join(displace(table, unique) for unique in table.uniques)}
+    {write(table)}
     IF tw__exists AND NOT (tw__old IN (0, tw__was, tw__last_was) OR {same_writer("tw__old", "tw__stamp")}) THEN
-      {_log(table, write_kind, "incoming", won=came_over, lost=("tw__old", here), key="tw__in")}
+      {log(table, write_kind, "incoming", won=came_over, lost=("tw__old", here), key="tw__in")}
       RETURN {CONFLICT};
     ELSIF tw__was > 0 AND tw__tombstone.twinstar_stamp > tw__was THEN
       -- What was updated there had been deleted here.
-      {_log(table, "'delete/update'", "incoming", won=came_over, lost=deletion, key="tw__in")}
+      {log(table, "'delete/update'", "incoming", won=came_over, lost=deletion, key="tw__in")}
       RETURN {CONFLICT};
     END IF;
     RETURN tw__answer;
@@ -154,6 +172,14 @@ BEGIN
   RAISE EXCEPTION 'other sessions kept changing what a row of a peer needs' USING ERRCODE = 'serialization_failure';
 END
 """
+
+
+def check_shape(table: Table) -> str:
+    """The function was made for one shape of the table, and nobody's columns may be mixed up by that."""
+    return f"""IF tw__shape <> '{table.shape}' THEN
+    RAISE EXCEPTION 'the table is another one than the one for which its functions were made'
+      USING ERRCODE = 'undefined_column';
+  END IF;"""
 
 
 def _meet(table: Table, write_kind: str, here: str, came: str) -> str:
@@ -168,7 +194,7 @@ def _meet(table: Table, write_kind: str, here: str, came: str) -> str:
       IF {same_writer("tw__old", "tw__stamp")} THEN
         RETURN {KNOWN};
       END IF;
-      {_log(table, write_kind, "local", won=("tw__old", here), lost=came_over, key="tw__in")}
+      {log(table, write_kind, "local", won=("tw__old", here), lost=came_over, key="tw__in")}
       RETURN {LOST};
     ELSIF NOT tw__exists THEN
       PERFORM pg_catalog.pg_advisory_xact_lock_shared({table.lock_class}, {bucket(table, key_of(table, "tw__in"))});
@@ -177,13 +203,13 @@ def _meet(table: Table, write_kind: str, here: str, came: str) -> str:
         IF tw__tombstone.twinstar_was = tw__stamp OR {same_writer("tw__tombstone.twinstar_stamp", "tw__stamp")} THEN
           RETURN {KNOWN};
         END IF;
-        {_log(table, "'delete/update'", "local", won=deletion, lost=came_over, key="tw__in")}
+        {log(table, "'delete/update'", "local", won=deletion, lost=came_over, key="tw__in")}
         RETURN {LOST};
       END IF;
     END IF;"""
 
 
-def _write(table: Table) -> str:
+def write(table: Table) -> str:
     sent = table.sent_columns
     changes = ", ".join(
         f"{ident(column.name)} = tw__in.{ident(column.name)}" for column in sent if not column.always_identity
@@ -225,7 +251,7 @@ def _holder(table: Table, unique: Unique) -> str:
       WHERE {equal} AND NOT ({same_key(table, "t", "tw__in")}) LIMIT 1 FOR UPDATE OF t;"""
 
 
-def _yield(table: Table, unique: Unique) -> str:
+def yield_to(table: Table, unique: Unique) -> str:
     """Removes the row that came in when another one holds its value by right. It must lose to none before it removes
     any, so all indexes are looked at first."""
     text = 'pg_catalog.text COLLATE pg_catalog."C"'
@@ -236,21 +262,21 @@ def _yield(table: Table, unique: Unique) -> str:
     IF FOUND AND NOT tw__remove THEN
       RETURN {COLLIDES};
     ELSIF FOUND AND ({held_stamp}, {order[0]}) > (tw__stamp, {order[1]}) THEN
-      {_log(table, "'unique'", "local", won=(held_stamp, held), lost=("tw__stamp", came), key="tw__in")}
-      {_remove(table, "tw__in", "ARRAY[tw__stamp, tw__was, tw__last_was]")}
+      {log(table, "'unique'", "local", won=(held_stamp, held), lost=("tw__stamp", came), key="tw__in")}
+      {_remove(table, "tw__in", "tw__ancestors")}
       RETURN {LOST};
     END IF;"""
 
 
-def _displace(table: Table, unique: Unique) -> str:
+def displace(table: Table, unique: Unique) -> str:
     """Removes the row that holds a value of the one that came in, and begins again."""
     held, came = (image(row, table.sent_columns) for row in ("tw__held", "tw__in"))
     lost = ("tw__held.twinstar_stamp", held)
     return f"""{_holder(table, unique)}
     IF FOUND THEN
       tw__held.twinstar_stamp := coalesce(tw__held.twinstar_stamp, 0);
-      {_log(table, "'unique'", "incoming", won=("tw__stamp", came), lost=lost, key="tw__held")}
-      {_remove(table, "tw__held", "ARRAY[tw__held.twinstar_stamp]")}
+      {log(table, "'unique'", "incoming", won=("tw__stamp", came), lost=lost, key="tw__held")}
+      {_remove(table, "tw__held", stamps(table, "tw__held"))}
       tw__answer := {CONFLICT};
       CONTINUE;
     END IF;"""
@@ -258,15 +284,22 @@ def _displace(table: Table, unique: Unique) -> str:
 
 def _remove(table: Table, row: str, ancestors: str) -> str:
     """Ends one version of a key, here and by a repair everywhere."""
+    keys, removal = columns(table.key_columns, f"{row}."), f"{row}.twinstar_stamp | {REMOVAL}"
+    repair = f"""INSERT INTO twinstar.repairs (slug, key, stamp)
+          VALUES ({literal(table.slug)}, {image(row, table.key_columns)}, {removal});"""
+    if not table.plain:
+        held = f"{row}.twinstar_stamp, {function(table, 'image')}({row}), NULL"
+        tombstone = f"ROW({keys}, {removal}, {held})::{companion(table)}"
+        return f"""PERFORM {function(table, "entomb")}({tombstone}, {ancestors}, tw__peer);
+        {repair}"""
     return f"""INSERT INTO {companion(table)} AS d ({columns(table.key_columns)}, twinstar_stamp, twinstar_was)
-          VALUES ({columns(table.key_columns, f"{row}.")}, {row}.twinstar_stamp | {REMOVAL}, {row}.twinstar_stamp)
+          VALUES ({keys}, {removal}, {row}.twinstar_stamp)
           ON CONFLICT ({columns(table.key_columns)}) DO UPDATE SET
             twinstar_stamp = EXCLUDED.twinstar_stamp, twinstar_was = EXCLUDED.twinstar_was
           WHERE EXCLUDED.twinstar_stamp > d.twinstar_stamp
           RETURNING d.* INTO tw__tombstone;
         PERFORM {function(table, "entomb")}(tw__tombstone, {ancestors}, tw__peer);
-        INSERT INTO twinstar.repairs (slug, key, stamp)
-          VALUES ({literal(table.slug)}, {image(row, table.key_columns)}, {row}.twinstar_stamp | {REMOVAL});"""
+        {repair}"""
 
 
 def _settle(table: Table) -> str:
@@ -288,7 +321,7 @@ BEGIN
     IF FOUND AND coalesce(tw__here.twinstar_stamp, 0) <= tw__d.twinstar_stamp THEN
       DELETE FROM ONLY {relation(table)} AS t WHERE {same_key(table, "t", "tw__d")};
       {
-        _log(
+        log(
             table,
             "'update/delete'",
             "incoming",

@@ -18,12 +18,6 @@ ALTER SCHEMA twinstar OWNER TO twinstar_owner;
 -- Triggers of users' tables call what is in here.
 GRANT USAGE ON SCHEMA twinstar TO PUBLIC;
 
--- One row: which node this is.
-CREATE TABLE IF NOT EXISTS twinstar.node (
-  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  number integer NOT NULL CHECK (number BETWEEN 1 AND 1022)
-);
-
 -- Insertions are stamped above it: tombstones up to it may have been collected here and be there elsewhere.
 CREATE SEQUENCE IF NOT EXISTS twinstar.floor AS bigint MINVALUE 0 START 0;
 
@@ -34,6 +28,8 @@ CREATE TABLE IF NOT EXISTS twinstar.tables (
   counters text[] NOT NULL,
   groups jsonb NOT NULL,
   merge text,
+  shape text, -- of the table for which functions were made
+  collected bigint NOT NULL DEFAULT -1, -- the greatest tombstone that was forgotten here
   PRIMARY KEY (schema, name)
 );
 
@@ -51,6 +47,8 @@ CREATE TABLE IF NOT EXISTS twinstar.conflicts (
   winner_image jsonb,
   loser_stamp bigint NOT NULL,
   loser_image jsonb,
+  columns text[], -- of a table with groups: those that lost; null: all
+  merged_at timestamptz, -- when the user's function was called for it
   restored_at timestamptz
 );
 CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON twinstar.conflicts (schema, name, key, loser_stamp);
@@ -79,6 +77,12 @@ CREATE TABLE IF NOT EXISTS twinstar.dead_letters (
 CREATE OR REPLACE FUNCTION twinstar.now_us() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
 RETURN (date_part('epoch', clock_timestamp()) * 1000000)::bigint;
 
+-- Whether a group of columns had this version in what a writer knew: lists of the versions of all groups, one after the
+-- other.
+CREATE OR REPLACE FUNCTION twinstar.named(known bigint[], groups integer, at integer, stamp bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN EXISTS (SELECT FROM generate_series($3, cardinality($1), $2) AS place WHERE $1[place] = $4);
+
 CREATE OR REPLACE FUNCTION twinstar.refuse_truncate() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
 BEGIN
   RAISE EXCEPTION 'TRUNCATE of %.% is refused: other nodes write to it too, and its place among their writes would be '
@@ -88,12 +92,15 @@ END $$;
 
 CREATE OR REPLACE FUNCTION twinstar.log_conflict(
   schema text, name text, kind text, peer text, key jsonb, winner text,
-  winner_stamp bigint, winner_image jsonb, loser_stamp bigint, loser_image jsonb
+  winner_stamp bigint, winner_image jsonb, loser_stamp bigint, loser_image jsonb, columns text[] DEFAULT NULL
 ) RETURNS void LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-  INSERT INTO twinstar.conflicts
-    (schema, name, kind, peer, key, winner, winner_stamp, winner_image, loser_stamp, loser_image)
-  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING;
+  INSERT INTO twinstar.conflicts AS c
+    (schema, name, kind, peer, key, winner, winner_stamp, winner_image, loser_stamp, loser_image, columns)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+  -- Another group of the same version.
+  ON CONFLICT (schema, name, key, loser_stamp) DO UPDATE SET columns = c.columns || EXCLUDED.columns
+  WHERE NOT c.columns @> EXCLUDED.columns;
 END;
 
 DO $$

@@ -1,4 +1,4 @@
-"""The statements that apply a peer's changes to one plain table by sets.
+"""The statements that apply a peer's changes to one table: to a plain one by sets.
 
 Each takes one array of texts for every column, in the order of `Table.sent_columns` or of the key, and returns the
 stamps of those changes that it took, or, row by row, what the table's functions answered.
@@ -13,6 +13,7 @@ from twinstar.engine.postgresql.multiwriter.fragments import (
     bucket,
     columns,
     companion,
+    counted,
     function,
     ident,
     relation,
@@ -49,6 +50,29 @@ class Statements:
             bury=_bury(table),
             delete=_delete(table),
             entomb=_entomb(table),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MergingStatements:
+    """Of a table with counters or groups: row by row, but contributions."""
+
+    resolve: str
+    entomb: str
+    found: str
+    """Makes the contributions of rows that were there when the table was taken in."""
+    count: str
+    recount: str
+
+    @classmethod
+    def of(cls, table: Table) -> MergingStatements:
+        counters = bool(table.counters)
+        return cls(
+            resolve=_merge(table),
+            entomb=_merging_entomb(table),
+            found=_found(table) if counters else "",
+            count=_count(table) if counters else "",
+            recount=_recount(table) if counters else "",
         )
 
 
@@ -151,8 +175,8 @@ def _resolve(table: Table) -> str:
     rows = _Rows(table)
     values = ", ".join(f"u.{name}" for name in rows.names)
     return (
-        f"SELECT {function(table, 'apply')}(ARRAY[{values}], u.was::pg_catalog.int8, u.last_was::pg_catalog.int8, "
-        f"%s::pg_catalog.text, %s::pg_catalog.bool) FROM {rows.source}"
+        f"SELECT {function(table, 'apply')}('{table.shape}', ARRAY[{values}], u.was::pg_catalog.int8, "
+        f"u.last_was::pg_catalog.int8, %s::pg_catalog.text, %s::pg_catalog.bool) FROM {rows.source}"
     )
 
 
@@ -185,3 +209,59 @@ def _entomb(table: Table) -> str:
         f"FROM {_source([*names, 'ancestors'])} "
         f"JOIN {companion(table)} AS d ON {same_key(table, 'd', _typed(table.key_columns, names))}"
     )
+
+
+def _merge(table: Table) -> str:
+    rows = _Rows(table)
+    sent = dict(zip((column.name for column in table.sent_columns), rows.typed, strict=True))
+    row = ", ".join(sent.get(column.name, f"NULL::{column.type_sql}") for column in table.columns)
+    return (
+        f"SELECT {function(table, 'apply')}('{table.shape}', ROW({row})::{relation(table)}, "
+        "u.known::pg_catalog.int8[], %s::pg_catalog.text, %s::pg_catalog.bool) "
+        f"FROM {_source([*rows.names, 'known'])}"
+    )
+
+
+def _merging_entomb(table: Table) -> str:
+    names = _names(table.key, "k")
+    values = "u.stamp::pg_catalog.int8, u.was::pg_catalog.int8, u.image::pg_catalog.jsonb, NULL::pg_catalog.bool"
+    row = f"ROW({', '.join(_typed(table.key_columns, names))}, {values})::{companion(table)}"
+    return (
+        f"SELECT {function(table, 'entomb')}({row}, u.known::pg_catalog.int8[], %s::pg_catalog.text) "
+        f"FROM {_source([*names, 'stamp', 'was', 'image', 'known'])}"
+    )
+
+
+def _found(table: Table) -> str:
+    names = _names(table.key, "k")
+    counters = ", ".join(map(ident, table.counters))
+    return (
+        f"INSERT INTO {counted(table)} ({columns(table.key_columns)}, twinstar_born, twinstar_node, twinstar_writes, "
+        f"{counters}) SELECT {columns(table.key_columns, 't.')}, 0, 0, 0, "
+        f"{', '.join(f't.{ident(name)}' for name in table.counters)} FROM ONLY {relation(table)} AS t "
+        f"JOIN {_source(names)} ON {same_key(table, 't', _typed(table.key_columns, names))} "
+        "WHERE t.twinstar_born IS NULL FOR NO KEY UPDATE OF t ON CONFLICT DO NOTHING RETURNING 1"
+    )
+
+
+def _count(table: Table) -> str:
+    names, sums = _names(table.key, "k"), _names(table.counters, "s")
+    numbers = "u.born::pg_catalog.int8, u.node::pg_catalog.int4, u.writes::pg_catalog.int8"
+    counters = ", ".join(map(ident, table.counters))
+    changes = ", ".join(f"{ident(name)} = EXCLUDED.{ident(name)}" for name in table.counters)
+    return (
+        f"INSERT INTO {counted(table)} AS c ({columns(table.key_columns)}, twinstar_born, twinstar_node, "
+        f"twinstar_writes, {counters}) SELECT {', '.join(_typed(table.key_columns, names))}, {numbers}, "
+        f"{', '.join(f'u.{name}::numeric' for name in sums)} "
+        f"FROM {_source([*names, 'born', 'node', 'writes', *sums])} "
+        f"ON CONFLICT ({columns(table.key_columns)}, twinstar_born, twinstar_node) "
+        f"DO UPDATE SET twinstar_writes = EXCLUDED.twinstar_writes, {changes} "
+        "WHERE EXCLUDED.twinstar_writes > c.twinstar_writes RETURNING 1"
+    )
+
+
+def _recount(table: Table) -> str:
+    names = _names(table.key, "k")
+    rest = ", ".join(["NULL::pg_catalog.int8", "NULL::pg_catalog.int4", "NULL::pg_catalog.int8"])
+    row = f"ROW({', '.join(_typed(table.key_columns, names))}, {rest}{', NULL::numeric' * len(table.counters)})"
+    return f"SELECT {function(table, 'recount')}({row}::{counted(table)}) FROM {_source(names)}"

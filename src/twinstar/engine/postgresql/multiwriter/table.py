@@ -19,11 +19,13 @@ from twinstar.model.errors import UsageError
 STAMP = "twinstar_stamp"
 """The version of a row: microseconds since 1970 by its own hybrid clock, times 1,024, plus the writer's number."""
 BORN = "twinstar_born"
-"""Tables with counters: the stamp of the tombstone on which the row was made, 0 for none."""
+"""Tables with counters: the stamp of the insertion that made the row; null until a row that was there is written."""
+BASE = "twinstar_base"
+"""Tables with counters: what was born above it counts."""
 GROUPS = "twinstar_groups"
 """Tables with column groups: one stamp for each group, in their order, and last that of all other columns."""
 OWN_SCHEMA = "twinstar"
-OWN_COLUMNS = (STAMP, BORN, GROUPS)
+OWN_COLUMNS = (STAMP, BORN, BASE, GROUPS)
 SLUG_NAME_CHARACTERS = 30
 
 
@@ -66,7 +68,8 @@ class Policy:
     groups: tuple[tuple[str, ...], ...] = ()
     """Columns that win or lose together; those that are in none are a group of their own."""
     merge: str | None = None
-    """A function ``schema.name(local, incoming) returns row``: associative, commutative and idempotent."""
+    """A function ``schema.name(lost, here)`` of two rows of the table that returns one. The greater stamp wins first;
+    then the node that wrote what lost calls it and writes the result as a new version. It may be any function."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Table:
     counters: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     policy: str | None = None
-    """The user's function that merges two rows."""
+    """The user's function (`Policy.merge`)."""
     slug: str = ""
 
     @cached_property
@@ -96,7 +99,25 @@ class Table:
     @property
     def plain(self) -> bool:
         """Whether a whole row wins or loses: such tables have the fast path."""
-        return not (self.counters or self.groups or self.policy)
+        return not (self.counters or self.groups)
+
+    @cached_property
+    def cells(self) -> tuple[tuple[Column, ...], ...]:
+        """What wins or loses together: the declared groups, and last all other columns but key and counters."""
+        by_name = {column.name: column for column in self.columns}
+        grouped = {name for group in self.groups for name in group}
+        rest = [
+            column
+            for column in self.sent_columns
+            if not column.ours and column.name not in grouped.union(self.key, self.counters)
+        ]
+        return (*(tuple([by_name[name] for name in group]) for group in self.groups), tuple(rest))
+
+    @cached_property
+    def shape(self) -> str:
+        """Equal for tables for which the same functions are made."""
+        made_of = (self.columns, self.key, self.uniques, self.counters, self.groups, self.policy)
+        return hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
 
     @property
     def companion(self) -> str:

@@ -26,7 +26,6 @@ from twinstar.engine.postgresql.multiwriter.fragments import (
     companion,
     function,
     ident,
-    image,
     key_of,
     next_stamp,
     relation,
@@ -40,24 +39,17 @@ MOVE_TRIGGER = "~twinstar_move"
 BURY_TRIGGER = "~twinstar_bury"
 TRUNCATE_TRIGGER = "~twinstar_truncate"
 TRIGGERS = (STAMP_TRIGGER, PLACE_TRIGGER, MOVE_TRIGGER, BURY_TRIGGER, TRUNCATE_TRIGGER)
+SNAPSHOT = "pg_catalog.current_setting('transaction_isolation') IN ('repeatable read', 'serializable')"
 PLACEHOLDER = -1
 """The stamp of a tombstone that is none."""
-_DEFINER = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''"
-_TEXTS = (
-    " SET \"DateStyle\" = 'ISO' SET \"IntervalStyle\" = 'postgres' SET extra_float_digits = 1"
-    " SET bytea_output = 'hex' SET \"TimeZone\" = 'UTC'"
-)
-"""Under which every value's text is exact."""
+DEFINER = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''"
 
 
-def trigger_functions(table: Table, node: int) -> list[str]:
-    """The statements that make, or make anew, the functions behind the triggers of a table."""
-    # Only they write images, and setting five settings costs more than the rest of the trigger.
-    texts = "" if table.plain else _TEXTS
-    bodies = {"stamp": _stamp(table, node), "place": _place(table), "bury": _bury(table, node)}
+def trigger_functions(table: Table) -> list[str]:
+    """The statements that make, or make anew, the functions behind the triggers of a plain table."""
+    bodies = {"stamp": _stamp(table), "place": _place(table), "bury": _bury(table)}
     return [
-        f"CREATE OR REPLACE FUNCTION {function(table, name)}() RETURNS trigger "
-        f"{_DEFINER}{texts if name == 'bury' else ''} AS {body(code)}"
+        f"CREATE OR REPLACE FUNCTION {function(table, name)}() RETURNS trigger {DEFINER} AS {body(code)}"
         for name, code in bodies.items()
     ]
 
@@ -83,37 +75,32 @@ def triggers(table: Table) -> list[str]:
     ]
 
 
-def _stamp(table: Table, node: int) -> str:
+def _stamp(table: Table) -> str:
     return f"""
 BEGIN
   IF TG_OP = 'UPDATE' THEN
     IF {same_key(table, "OLD", "NEW")} THEN
       -- NEW's is greater when it is stamped once more.
-      NEW.{STAMP} := {next_stamp(f"greatest(OLD.{STAMP}, NEW.{STAMP})", node)};
+      NEW.{STAMP} := {next_stamp(f"greatest(OLD.{STAMP}, NEW.{STAMP})")};
       RETURN NEW;
     END IF;
     -- Another key is another row: the old one is deleted, a new one inserted.
-    {_tombstone(table, node)}
+    {_tombstone(table)}
   END IF;
-  NEW.{STAMP} := {next_stamp("NULL", node)};
+  NEW.{STAMP} := {next_stamp("NULL")};
   RETURN NEW;
 END
 """
 
 
 def _place(table: Table) -> str:
-    deleted, keys = companion(table), columns(table.key_columns)
     return f"""
 DECLARE
   tw__below pg_catalog.int8;
 BEGIN
-  PERFORM pg_catalog.pg_advisory_xact_lock_shared({table.lock_class}, {bucket(table, key_of(table, "NEW"))});
-  IF pg_catalog.current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
-    INSERT INTO {deleted} ({keys}, {STAMP}, twinstar_was)
-      VALUES ({columns(table.key_columns, "NEW.")}, {PLACEHOLDER}, 0) ON CONFLICT DO NOTHING;
-    DELETE FROM {deleted} AS d WHERE {same_key(table, "d", "NEW")} AND d.{STAMP} = {PLACEHOLDER};
-  END IF;
-  SELECT greatest(f.last_value, (SELECT d.{STAMP} FROM {deleted} AS d WHERE {same_key(table, "d", "NEW")}))
+  {lock_key(table)}
+  SELECT greatest(f.last_value,
+      (SELECT d.{STAMP} FROM {companion(table)} AS d WHERE {same_key(table, "d", "NEW")}))
     INTO tw__below FROM twinstar.floor AS f;
   IF tw__below >= NEW.{STAMP} THEN
     UPDATE ONLY {relation(table)} AS t SET {STAMP} = tw__below WHERE {same_key(table, "t", "NEW")};
@@ -123,24 +110,31 @@ END
 """
 
 
-def _bury(table: Table, node: int) -> str:
+def lock_key(table: Table) -> str:
+    """From here on no tombstone of the key appears unseen; one that an old snapshot does not show is an error."""
+    deleted, keys = companion(table), columns(table.key_columns)
+    hashed = bucket(table, key_of(table, "NEW"))
+    return f"""PERFORM pg_catalog.pg_advisory_xact_lock_shared({table.lock_class}, {hashed});
+  IF {SNAPSHOT} THEN
+    INSERT INTO {deleted} ({keys}, {STAMP}, twinstar_was)
+      VALUES ({columns(table.key_columns, "NEW.")}, {PLACEHOLDER}, 0) ON CONFLICT DO NOTHING;
+    DELETE FROM {deleted} AS d WHERE {same_key(table, "d", "NEW")} AND d.{STAMP} = {PLACEHOLDER};
+  END IF;"""
+
+
+def _bury(table: Table) -> str:
     return f"""
 BEGIN
-  {_tombstone(table, node)}
+  {_tombstone(table)}
   RETURN OLD;
 END
 """
 
 
-def _tombstone(table: Table, node: int) -> str:
+def _tombstone(table: Table) -> str:
     """Buries OLD. Where the tombstone that is there is newer than the row, it is unsettled and stays."""
-    kept = "" if table.plain else ", twinstar_image"
-    kept_value = "" if table.plain else f", {image('OLD', table.sent_columns)}"
-    kept_again = "" if table.plain else ", twinstar_image = EXCLUDED.twinstar_image"
-    return f"""INSERT INTO {companion(table)} AS d
-      ({columns(table.key_columns)}, twinstar_stamp, twinstar_was{kept})
-    VALUES ({columns(table.key_columns, "OLD.")}, {next_stamp("OLD.twinstar_stamp", node)},
-      coalesce(OLD.twinstar_stamp, 0){kept_value})
+    return f"""INSERT INTO {companion(table)} AS d ({columns(table.key_columns)}, twinstar_stamp, twinstar_was)
+    VALUES ({columns(table.key_columns, "OLD.")}, {next_stamp("OLD.twinstar_stamp")}, coalesce(OLD.twinstar_stamp, 0))
     ON CONFLICT ({columns(table.key_columns)}) DO UPDATE SET
-      twinstar_stamp = EXCLUDED.twinstar_stamp, twinstar_was = EXCLUDED.twinstar_was{kept_again}
+      twinstar_stamp = EXCLUDED.twinstar_stamp, twinstar_was = EXCLUDED.twinstar_was
     WHERE EXCLUDED.twinstar_stamp > d.twinstar_stamp;"""
