@@ -278,7 +278,7 @@ class Together:
         standby = await self._attached_clone(bench, "b", epoch=1)
         assert await bench.commit("a", LONG_MS)
         before = (await leader.primary()).position
-        assert await leader.retag(Names(2, frozenset({"b"}), 1)) > before
+        assert await leader.open_names(Names(2, frozenset({"b"}), 1)) > before
         assert not await bench.commit("a", SHORT_MS)
         await standby.follow(bench.upstream("a", 2))
         assert await bench.commit("a", LONG_MS)

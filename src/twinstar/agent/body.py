@@ -254,7 +254,7 @@ class Body:
     async def _retag(self, names: Names) -> None:
         self._memory.lead(names.epoch, self.state.run)
         self.enforced = None
-        end = await self._engine.retag(names)
+        end = await self._engine.open_names(names)
         self.enforced, self.enforced_lsn = names, end.lsn
         self._begin_epoch(end.lsn)
 

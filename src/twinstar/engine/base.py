@@ -120,12 +120,6 @@ class Engine(Protocol):
         """Attaches as ``self@epoch`` with this member's own slot. The caller has compared branches before."""
         ...
 
-    async def retag(self, names: Names) -> Position:
-        """On a primary that took a later epoch without a promotion: sets `names` (tagged with that epoch) in effect,
-        ends the log senders of other tags, and writes a log record of its own; returns the log's end after it.
-        """
-        ...
-
     async def rewind(self, upstream: Upstream, progress: Progress) -> RewindResult:
         """Makes a stopped, diverged copy a prefix of the leader's branch, after saving what only the fork holds.
         Leaves it stopped. An interrupted rewind leaves INCOMPLETE.

@@ -254,14 +254,14 @@ class VirtualEngine(LeftOut, Copying):
             if self.fleet.clock.now_ms() - since_ms > _UNREAD_MS:
                 self._end_senders(frozenset(s.pid for s in old))
         await self._asked()
+        self._note_retake(names.epoch)
         return self.disk.position
 
-    async def retag(self, names: Names) -> Position:
-        await self.open_names(names)
-        self.senders.end(lambda sender: sender.epoch != names.epoch)
-        self.bell.ring()
-        self.fleet.witness.began(self.member, names.epoch, self.disk.numbers(), "retaken")
-        return self.disk.position
+    def _note_retake(self, epoch: int) -> None:
+        """An epoch above the timeline was begun without a promotion, by names that count for it."""
+        begun = self.fleet.witness.beginnings.get(epoch)
+        if epoch > self.disk.timeline and (begun is None or begun.member != self.member):
+            self.fleet.witness.began(self.member, epoch, self.disk.numbers(), "retaken")
 
     async def _must_be_primary(self) -> Life:
         life = await self._asked()

@@ -284,7 +284,7 @@ async def test_a_held_up_log_sender_is_ended_before_names_count_as_open(bench: P
 async def test_a_retake_counts_only_those_who_attach_for_the_new_epoch(bench: PostgresqlBench) -> None:
     await pair(bench)
     before = (await bench.engine("a").primary()).position
-    end = await bench.engine("a").retag(Names(2, frozenset({"b"}), 1))
+    end = await bench.engine("a").open_names(Names(2, frozenset({"b"}), 1))
     assert end > before
     assert not await bench.commit("a", NOT_YET_MS)
     await bench.engine("b").follow(bench.upstream("a", 2))

@@ -84,9 +84,6 @@ class PostgresqlEngine:
     async def open_names(self, names_: Names) -> Position:
         return await names.open_names(self.server, names_)
 
-    async def retag(self, names_: Names) -> Position:
-        return await names.retag(self.server, names_)
-
     async def admit(self) -> None:
         if conf_files.open_to_clients(self.server.settings):
             self.server.reload_signal()

@@ -49,14 +49,6 @@ async def open_names(server: Server, names: Names) -> Position:
     return await _in_effect(server, names)
 
 
-async def retag(server: Server, names: Names) -> Position:
-    """See `engine.base.Engine.retag`."""
-    position = await open_names(server, names)
-    foreign = {pid for pid, tag, _ in await _tagged_senders(server, 0) if tag[1] != names.epoch}
-    await _end(server, foreign)
-    return max(position, (await where(server))[1])
-
-
 async def write_record(server: Server) -> int:
     """Commits a record of our own, flushed here and waiting for nobody; the log's end after it."""
     await server.query(_RECORD.format(wait="local", text="mark"))
