@@ -15,16 +15,14 @@ from rich.table import Table
 
 from twinstar.cli.output import console, stop_on_sigterm
 from twinstar.cli.run_simulation import Order, replay, write_json
-from twinstar.simulation.ablations.swap import Ablation, applied
-from twinstar.simulation.ablations.table import Finding, chosen, search
+from twinstar.simulation.ablations.swap import Ablation
+from twinstar.simulation.ablations.table import Finding, chosen, search, without
 
 _SAY_EVERY_S = 10.0
 
 
 def ablate(words: list[str], first: int, most: int, jobs: int | None, json_file: Path | None) -> None:
-    """Prints the table. Exit status 1 when a removal that nothing covers for was not noticed, 130 after Ctrl-C. Raises
-    UsageError.
-    """
+    """Prints the table. Exit status 1 when a removal was not noticed, 130 after Ctrl-C. Raises UsageError."""
     stop_on_sigterm()
     ablations, began, stopped = chosen(words), time.monotonic(), False
     found = {each.name: Finding(each.name) for each in ablations}
@@ -43,14 +41,14 @@ def ablate(words: list[str], first: int, most: int, jobs: int | None, json_file:
         _show(ablations, found, time.monotonic() - began)
     if stopped:
         raise typer.Exit(130)
-    if not all(found[each.name].noticed or each.covered for each in ablations):
+    if not all(found[each.name].noticed for each in ablations):
         raise typer.Exit(1)
 
 
 def replay_without(words: list[str], seed: int, order: Order, json_file: Path | None, *, verbose: bool) -> None:
     """Plays one seed without one safeguard, and tells its story. Raises UsageError."""
     ablation = chosen(words)[0]
-    with applied(ablation):
+    with without(ablation):
         replay(seed, order, json_file, verbose=verbose, plan=ablation.plan(seed))
 
 
@@ -64,9 +62,8 @@ def _show(ablations: list[Ablation], found: dict[str, Finding], real_s: float) -
     for each in ablations:
         finding = found[each.name]
         seeds = str(finding.seeds) if finding.noticed else f"not in {finding.seeds}"
-        covered = f"covered: {each.covered} (see: {each.together})" if each.covered else ""
-        what = finding.sentence or covered or each.removed
-        table.add_row(each.name, seeds, finding.invariant or "no", what)
+        also = f" (and {', '.join(each.partners)})" if each.partners else ""
+        table.add_row(each.name + also, seeds, finding.invariant or "no", finding.sentence or each.removed)
     out = console()
     out.print(table, highlight=False, markup=False)
     out.print(f"{_state(found)} in {real_s / 60:.1f} minutes", highlight=False)
@@ -79,7 +76,7 @@ def _document(ablations: list[Ablation], found: dict[str, Finding], real_s: floa
             "section": each.section,
             "removed": each.removed,
             "covered": each.covered,
-            "together": each.together,
+            "partners": each.partners,
             "durability": each.durability,
             "noticed": found[each.name].noticed,
             "invariant": found[each.name].invariant,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from twinstar.router.routes import LEFT_OUT_MS
 from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.directed import DIRECTED
 from twinstar.simulation.late_traps import LATE_TRAPS
 from twinstar.simulation.lease_traps import LEASE_TRAPS
 from twinstar.simulation.menu import LEADER_FAILS, MENU
@@ -63,7 +64,7 @@ class Disaster:
         await self._heal_and_serve(service)
 
     def _menu(self) -> Sequence[Fault]:
-        aimed = [fault for fault in (*MENU, DURABILITY, *STAGED) if fault.name in self._cluster.plan.aimed]
+        aimed = [fault for fault in (*MENU, DURABILITY, *STAGED, *DIRECTED) if fault.name in self._cluster.plan.aimed]
         if aimed and self._chance.random() < _ON_TARGET:
             return aimed
         if self._chance.random() < _SHARE_STAGED:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinstar.model.register import Durability
-from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, always, instead
+from twinstar.model.register import Durability, Register
+from twinstar.model.view import View
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead
 
 _CHANGING = "Changing who must confirm"
 _LEDGER = "twinstar.agent.ledger:Ledger"
@@ -26,7 +27,19 @@ async def _asks_for_no_lease(original: Any, differs: Differs, ledger: Any, wante
         ledger.changing = False
 
 
+def _known_here(own: frozenset[str], view: View, register: Register) -> frozenset[str]:
+    """Whom this member's own configuration has."""
+    return frozenset(view.settings.members) - view.settings.nofailover
+
+
 CHANGING = (
+    Ablation(
+        "a new member counts when the others know it",
+        _CHANGING,
+        "a new member may lead as soon as the leader's configuration has it",
+        (Swap("twinstar.rules.active_passive.attached:known", altered(_known_here)),),
+        ("unknown to the others",),
+    ),
     Ablation(
         "a lease binds who has asked for it",
         _CHANGING,

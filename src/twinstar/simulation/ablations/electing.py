@@ -7,15 +7,16 @@ from typing import Any
 
 from twinstar.model.effects import ChangeRegister, Plan, PromoteFor, Reason, SealFor
 from twinstar.model.position import Position
-from twinstar.model.register import Durability, Phase, Register, Seal
+from twinstar.model.register import Phase, Register, Seal
 from twinstar.model.view import View
 from twinstar.rules.active_passive.electing import _FALSE_ALARMS, _retake
 from twinstar.rules.active_passive.local import author, names_for
-from twinstar.simulation.ablations.counting import TAG, VIEW
-from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped_async
+from twinstar.simulation.ablations.counting import VIEW
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped, skipped_async
 
 _ELECTION = "twinstar.rules.election"
 _RULES = "twinstar.rules.active_passive"
+_LOOKED_AT = "the register is looked at before a promotion"
 _BODY = "twinstar.agent.body:Body"
 _DATABASE = "twinstar.simulation.database:VirtualEngine"
 
@@ -136,17 +137,6 @@ def _succeeds_at_once(own: Plan | None, view: View, register: Register) -> Plan 
     return replace(own, change=ChangeRegister(named, view.revision, Reason.SWITCHOVER, "without looking"))
 
 
-async def _retagged_only(original: Any, differs: Differs, engine: Any, names: Any) -> Position:
-    """Log senders of other tags go on."""
-    senders = tuple(engine.senders)
-    kept = [s for s in senders if s.epoch != names.epoch and s.open]
-    if kept:
-        differs()
-    await engine.open_names(names)
-    engine.fleet.witness.began(engine.member, names.epoch, engine.disk.numbers(), "retaken")
-    return engine.disk.position  # type: ignore[no-any-return]
-
-
 async def _not_replayed(original: Any, differs: Differs, engine: Any) -> Position:
     """The position is where replay has come to, not where the log ends."""
     engine.disk.upstream = None
@@ -190,7 +180,6 @@ _COMES_BACK = (
     Swap(f"{_RULES}.leading:_handed_over", always(None)),
 )
 _UNSEALED = Swap(f"{_RULES}.following:_succeed", instead(_succeeds_unsealed))
-_RETAGGED_ONLY = Swap(f"{_DATABASE}.retag", instead(_retagged_only))
 
 ELECTING = (
     Ablation(
@@ -230,29 +219,21 @@ ELECTING = (
         "naming before promotion",
         "Naming and promotion",
         "who would win is promoted before the register names it",
-        (
-            Swap(f"{_RULES}.electing:_sealed", altered(_unnamed)),
-            Swap(f"{_BODY}._promote", instead(_promoted_unasked)),
-        ),
+        (Swap(f"{_RULES}.electing:_sealed", altered(_unnamed)),),
         ("a slow naming",),
         members=5,
+        partners=(_LOOKED_AT,),
+        covered="a promotion is refused to whom the register does not name",
     ),
     Ablation(
-        "the register is looked at before a promotion",
+        _LOOKED_AT,
         "Naming and promotion",
         "a promotion that was planned is carried out whatever the register says by then",
         (Swap(f"{_BODY}._promote", instead(_promoted_unasked)),),
-        ("one election after another", "dies promoting"),
-        covered="nobody confirms any more for who is promoted late; under a lease, what is left of that",
-        together="a promotion looks at nothing",
-    ),
-    Ablation(
-        "a promotion looks at nothing",
-        "Naming and promotion",
-        "a promotion that was planned is carried out whatever the register and the lease say by then",
-        (Swap(f"{_BODY}._promote", instead(_promoted_unasked)), Swap(f"{_RULES}.lease:holds", always(True))),
-        ("dies promoting",),
-        durability=Durability.ASYNC,
+        ("a slow naming",),
+        members=5,
+        partners=("naming before promotion",),
+        covered="only who is named plans to be promoted",
     ),
     Ablation(
         "timeline is the epoch",
@@ -297,7 +278,7 @@ ELECTING = (
         "Seal",
         "a promotion that was given up goes on in the database",
         (Swap(f"{_BODY}._end_promotion", skipped_async()),),
-        ("one election after another", "dies promoting"),
+        ("a promotion that hangs",),
     ),
     Ablation(
         "an unfinished election is begun again",
@@ -305,8 +286,8 @@ ELECTING = (
         "an election that does not end is waited for",
         (_NOT_AGAIN,),
         ("an election's author dies", "one election after another"),
-        covered="every sealed copy may name the winner",
-        together="an election is its author's alone",
+        partners=("every sealed copy may name",),
+        covered="another one names the winner of the election that its author left",
     ),
     Ablation(
         "every sealed copy may name",
@@ -314,15 +295,8 @@ ELECTING = (
         "only the copy that began an election names its winner",
         (_AUTHOR_ALONE,),
         ("an election's author dies",),
-        covered="an unfinished election is begun again, by another one",
-        together="an election is its author's alone",
-    ),
-    Ablation(
-        "an election is its author's alone",
-        "Candidacy",
-        "only the copy that began an election ends it",
-        (_NOT_AGAIN, _AUTHOR_ALONE),
-        ("an election's author dies",),
+        partners=("an unfinished election is begun again",),
+        covered="another one begins the election anew",
     ),
     Ablation(
         "retake only when heard",
@@ -333,23 +307,6 @@ ELECTING = (
             Swap(VIEW, altered(lambda own, *_: replace(own, retake_age_ms=1e12))),
         ),
         ("only the store hears",),
-    ),
-    Ablation(
-        "a retake ends senders of other tags",
-        "Retake",
-        "log senders of the old tag go on after an epoch was taken back",
-        (_RETAGGED_ONLY,),
-        ("a false alarm",),
-        covered="confirmations under an older tag do not count",
-        together="tag and a retake ends senders",
-    ),
-    Ablation(
-        "tag and a retake ends senders",
-        "Retake",
-        "log senders of the old tag go on after an epoch was taken back, and are counted",
-        (*TAG, _RETAGGED_ONLY),
-        ("a late order", "a false alarm"),
-        members=5,
     ),
     Ablation(
         "a restart takes a fresh epoch",
@@ -370,9 +327,14 @@ ELECTING = (
         "Switchover",
         "the successor takes the next epoch without having sealed for it",
         (_UNSEALED,),
-        ("handing over badly",),
-        covered="it seals before it is promoted, and a leader that comes back takes a fresh epoch, or follows",
-        together="nothing binds the two of a switchover",
+        ("a successor that is not ready",),
+    ),
+    Ablation(
+        "the time is looked at before the stop",
+        "Switchover",
+        "a leader whose preparations took too long stops for its successor nevertheless",
+        (Swap(f"{_BODY}._look_at_deadline", skipped()),),
+        ("a switchover too late",),
     ),
     Ablation(
         "a leader that handed over cannot come back",
@@ -380,14 +342,7 @@ ELECTING = (
         "a leader that has stopped for its successor has promised nothing, and starts again at once",
         _COMES_BACK,
         ("handing over badly",),
+        partners=("a restart takes a fresh epoch",),
         covered="it takes a fresh epoch, which its successor's change of the register excludes",
-        together="nothing binds the two of a switchover",
-    ),
-    Ablation(
-        "nothing binds the two of a switchover",
-        "Switchover",
-        "the successor has not sealed, and the leader starts again at once in its old epoch",
-        (_UNSEALED, *_COMES_BACK, *_SAME_EPOCH),
-        ("handing over badly",),
     ),
 )

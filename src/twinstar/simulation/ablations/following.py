@@ -9,7 +9,6 @@ from twinstar.model.effects import Follow, Plan
 from twinstar.model.errors import EngineError
 from twinstar.model.register import Register
 from twinstar.model.view import View
-from twinstar.simulation.ablations.counting import TAG
 from twinstar.simulation.ablations.swap import (
     Ablation,
     Differs,
@@ -93,16 +92,8 @@ FOLLOWING = (
         _BOUND,
         ("an order given anew",),
         members=5,
+        partners=("tag",),
         covered="confirmations under an older tag do not count",
-        together="tag and the log's last epoch",
-    ),
-    Ablation(
-        "tag and the log's last epoch",
-        _FOLLOWING,
-        "confirmations count for any epoch, and a copy is bound by its promise alone",
-        (*TAG, *_BOUND),
-        ("an order given anew",),
-        members=5,
     ),
     Ablation(
         "promise on following",
@@ -112,8 +103,8 @@ FOLLOWING = (
         ("old news",),
         members=5,
         store=StoreKind.EMBEDDED,
+        partners=("the log's last epoch binds", "an agent begins with the newest register"),
         covered="the log's last epoch binds, and an agent begins with the newest register",
-        together="promise on following, the log's last epoch, the newest register",
     ),
     Ablation(
         "follow only what one is not bound above",
@@ -123,28 +114,19 @@ FOLLOWING = (
         ("old news",),
         members=5,
         store=StoreKind.EMBEDDED,
+        partners=("an agent begins with the newest register",),
         covered="an agent begins with the newest register and knows no older one afterwards",
-        together="promise on following, the log's last epoch, the newest register",
-    ),
-    Ablation(
-        "promise on following, the log's last epoch, the newest register",
-        _FOLLOWING,
-        "a copy whose agent was started anew follows a former leader",
-        (*_BOUND, _PROMISE, _CONTENT, _OLD),
-        ("old news",),
-        members=5,
-        store=StoreKind.EMBEDDED,
     ),
     Ablation(
         "an agent begins with the newest register",
         "The register",
         "an agent that was started anew acts on what a server of the store says that lags behind",
         (_OLD,),
-        ("old news", "a voter's disk"),
+        ("old news",),
         members=5,
         store=StoreKind.EMBEDDED,
-        covered="a member's promise, and the look at the register before a copy is made anew",
-        together="the register first after a lost disk, and the newest one",
+        partners=("follow only what one is not bound above",),
+        covered="what a member has promised, and the log's last epoch",
     ),
     Ablation(
         "careful rewind",
@@ -160,16 +142,8 @@ FOLLOWING = (
         (_UNCONFIRMED,),
         ("a voter's disk",),
         store=StoreKind.EMBEDDED,
+        partners=("an agent begins with the newest register",),
         covered="an agent begins with the newest register",
-        together="the register first after a lost disk, and the newest one",
-    ),
-    Ablation(
-        "the register first after a lost disk, and the newest one",
-        _FOLLOWING,
-        "a copy is made anew from whoever led according to a server of the store that lags behind",
-        (_UNCONFIRMED, _OLD),
-        ("a voter's disk",),
-        store=StoreKind.EMBEDDED,
     ),
     Ablation(
         "impostors are ended",

@@ -36,7 +36,6 @@ _ROUTER_GATE = Swap(
 )
 _CLOSED = Swap("twinstar.simulation.server:VirtualServer.launch", instead(_lets_in))
 _NO_STANDBY = Swap("twinstar.router.session:Session._on_standby", skipped())
-_TOGETHER = "clients are let in before an epoch is open"
 
 SERVING = (
     Ablation(
@@ -59,8 +58,8 @@ SERVING = (
         "a router lets clients through to a leader that has not opened its epoch",
         (_ROUTER_GATE,),
         ("the leader first",),
+        partners=("a started database is closed",),
         covered="a database that was started is closed until its epoch is open",
-        together=_TOGETHER,
     ),
     Ablation(
         "a started database is closed",
@@ -68,8 +67,8 @@ SERVING = (
         "a database lets clients in before it follows or its epoch is open",
         (_CLOSED,),
         ("the leader first",),
+        partners=("the router's opening gate", "no standby where a leader is expected"),
         covered="the router's opening gate, and its look whether a leader is a standby",
-        together=_TOGETHER,
     ),
     Ablation(
         "no standby where a leader is expected",
@@ -77,15 +76,8 @@ SERVING = (
         "a router leaves a session at a leader's database that is a standby now",
         (_NO_STANDBY,),
         ("the leader first",),
+        partners=("a started database is closed",),
         covered="a database that was started is closed until it follows",
-        together=_TOGETHER,
-    ),
-    Ablation(
-        _TOGETHER,
-        _OPENING,
-        "neither the router nor the database keeps clients from an epoch that is not open",
-        (_ROUTER_GATE, _CLOSED, _NO_STANDBY),
-        ("the leader first",),
     ),
     Ablation(
         "readers are led to those who confirm",

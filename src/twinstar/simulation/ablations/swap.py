@@ -53,10 +53,10 @@ class Ablation:
     """The clusters in which the safeguard has something to do; None: as the seed draws it. `turns`: people change the
     durability.
     """
+    partners: tuple[str, ...] = ()
+    """Names of ablations whose safeguards cover for this one: it is looked for with them taken out as well."""
     covered: str = ""
-    """What covers for it, where nothing can be noticed as long as that is there."""
-    together: str = ""
-    """Then: the name of the ablation that takes out both."""
+    """Then: how they do."""
 
     def plan(self, seed: int) -> Plan:
         """A cluster of the seed's, and a day that is aimed at this safeguard."""
@@ -81,12 +81,12 @@ class Differences:
 
 
 @contextmanager
-def applied(ablation: Ablation) -> Iterator[Differences]:
-    """Everything within runs without the safeguard. Raises UnknownTarget."""
+def applied(*swaps: Swap) -> Iterator[Differences]:
+    """Everything within runs with these replacements. Raises UnknownTarget."""
     differences = Differences()
     undo: list[tuple[Any, str, Any]] = []
     try:
-        for swap in ablation.swaps:
+        for swap in dict.fromkeys(swaps):
             owner, name = _find(swap.target)
             original = vars(owner)[name]
             replacement = swap.without(original, differences.one)
