@@ -46,7 +46,8 @@ class Catalog:
         if found is None:
             return Strays(relation, f"{relation.schema}.{relation.name} was not taken in on this node")
         here = {column.name for column in found.sent_columns}
-        sent = {column.name for column in relation.columns}
+        # A generated column is sent in vain: everybody computes it.
+        sent = {column.name for column in relation.columns} - {each.name for each in found.columns if each.generated}
         if not sent <= here:
             missing = ", ".join(sorted(sent - here))
             return Strays(relation, f"{relation.schema}.{relation.name} has no {missing} on this node")

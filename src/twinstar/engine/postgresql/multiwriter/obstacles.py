@@ -32,6 +32,8 @@ SELECT c.relkind, c.relpersistence, c.relispartition,
   EXISTS (SELECT FROM pg_inherits WHERE c.oid IN (inhrelid, inhparent)) AS inherits,
   EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND NOT indimmediate) AS deferrable_key,
   EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid) AS rules,
+  ARRAY(SELECT attname FROM pg_attribute
+    WHERE attrelid = c.oid AND attgenerated = 'v' AND NOT attisdropped ORDER BY attnum) AS virtual,
   ARRAY(SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'x' ORDER BY 1) AS exclusions,
   ARRAY(SELECT i.indexrelid::regclass::text FROM pg_index i
     WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indisprimary AND NOT i.indimmediate ORDER BY 1) AS deferrable,
@@ -80,6 +82,10 @@ def _shape(shape: dict[str, Any]) -> list[str]:
         found.append("has a deferrable primary key, on which no insertion can be decided: make it NOT DEFERRABLE.")
     if shape["rules"]:
         found.append("has rules, which would change what comes from other nodes: use triggers instead.")
+    found += [
+        f"has the generated column {column}, which is VIRTUAL: PostgreSQL then refuses updates of it. Make it STORED."
+        for column in shape["virtual"]
+    ]
     found += [
         f"has the exclusion constraint {constraint}, and no rule says which of two such rows stays: drop it."
         for constraint in shape["exclusions"]

@@ -13,6 +13,10 @@ BEGIN
     -- Deletions travel as tombstones; TRUNCATE is refused.
     CREATE PUBLICATION twinstar WITH (publish = 'insert, update');
   END IF;
+  IF current_setting('server_version_num')::int >= 180000 THEN
+    -- From there on an update is refused when the old image, which is the whole row, has a column that is not sent.
+    ALTER PUBLICATION twinstar SET (publish_generated_columns = stored);
+  END IF;
 END $$;
 ALTER SCHEMA twinstar OWNER TO twinstar_owner;
 -- Triggers of users' tables call what is in here.
