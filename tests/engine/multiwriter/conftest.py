@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def database(running: list[Server]) -> Iterator[str]:
 @pytest.fixture
 def own(seeds: tuple[str, Path]) -> Iterator[list[Server]]:
     """Three servers for one test, which may do to them what it likes."""
+    with fresh(seeds) as servers:
+        yield servers
+
+
+@contextmanager
+def fresh(seeds: tuple[str, Path]) -> Iterator[list[Server]]:
+    """Three new servers."""
     laboratory = _lab(seeds)
     try:
         yield [start(laboratory, name, seeds[1] / name) for name in NAMES]

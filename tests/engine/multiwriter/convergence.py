@@ -1,0 +1,290 @@
+"""Three nodes, clients on all of them, and everything that can go wrong in between: in the end all are equal.
+
+A seed decides what clients do, what breaks and whose clock is wrong; when exactly is the machine's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.engine.multiwriter.appliers import Applier, Node, join
+from tests.engine.postgresql.lab import Server
+from twinstar.engine.postgresql.multiwriter.names import slot_name
+from twinstar.engine.postgresql.multiwriter.table import Policy, slug_of
+from twinstar.engine.postgresql.multiwriter.upkeep import run_repairs, settle
+
+DEFINITIONS = (
+    "CREATE TABLE items (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0, code int UNIQUE, big text)",
+    "CREATE TABLE pairs (a int, b text, v numeric, at timestamptz DEFAULT now(), PRIMARY KEY (a, b))",
+    "CREATE TABLE ends (id int PRIMARY KEY, turn int)",
+)
+TABLES: dict[str, Policy | None] = {"items": None, "pairs": None, "ends": None}
+KEYS, CODES = 25, 40
+_SKEW_US = 5_000_000
+_WITHIN_S = 90.0
+_EXPECTED = (
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+    # A connection that was lost.
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
+
+Random = random.Random
+
+
+def insert_item(rng: Random) -> str:
+    code = rng.choice(("NULL", str(rng.randrange(CODES))))
+    values = f"{rng.randrange(KEYS)}, '{rng.random()}', {rng.randrange(100)}, {code}, {_big(rng)}"
+    then = rng.choice(("NOTHING", "UPDATE SET v = EXCLUDED.v, big = EXCLUDED.big"))
+    return f"INSERT INTO items VALUES ({values}) ON CONFLICT (id) DO {then}"
+
+
+def _big(rng: Random) -> str:
+    """Stored out of line every other time, so that updates of other columns do not send it."""
+    return f"'{rng.randbytes(rng.choice((5, 3000))).hex()}'"
+
+
+def update_item(rng: Random) -> str:
+    change = rng.choice(
+        (
+            f"v = '{rng.random()}'",
+            "n = n + 1",
+            f"code = {rng.randrange(CODES)}",
+            "code = NULL",
+            f"big = {_big(rng)}",
+            f"id = {rng.randrange(KEYS)}",
+        )
+    )
+    return f"UPDATE items SET {change} WHERE id = {rng.randrange(KEYS)}"
+
+
+def update_many(rng: Random) -> str:
+    first = rng.randrange(KEYS)
+    return f"UPDATE items SET n = n + 10 WHERE id BETWEEN {first} AND {first + 5}"
+
+
+def delete_item(rng: Random) -> str:
+    return f"DELETE FROM items WHERE id = {rng.randrange(KEYS)}"
+
+
+def write_pair(rng: Random) -> str:
+    key = f"{rng.randrange(4)}, '{rng.choice('äßQ')}'"
+    return rng.choice(
+        (
+            f"INSERT INTO pairs VALUES ({key}, {rng.random()}) ON CONFLICT (a, b) DO UPDATE SET v = EXCLUDED.v",
+            f"UPDATE pairs SET v = v + 1, at = now() WHERE (a, b) = ({key})",
+            f"DELETE FROM pairs WHERE (a, b) = ({key})",
+        )
+    )
+
+
+STATEMENTS: tuple[tuple[Callable[[Random], str], int], ...] = (
+    (insert_item, 5),
+    (update_item, 8),
+    (update_many, 1),
+    (delete_item, 3),
+    (write_pair, 4),
+)
+
+
+@dataclass
+class World:
+    """The nodes, and what was done to them."""
+
+    nodes: list[Node]
+    rng: Random
+    durability: str
+    strikes: list[str] = field(default_factory=list)
+    done: Counter[str] = field(default_factory=Counter)
+    """Transactions by how they ended."""
+    over: bool = False
+
+    # -- clients ---------------------------------------------------------------------------------------------------
+
+    async def client(self, node: Node, seed: int) -> None:
+        rng = Random(seed)
+        while not self.over:
+            with suppress(psycopg.Error):
+                async with await node.session() as connection:
+                    while not self.over:
+                        await self._transaction(connection, rng)
+            await asyncio.sleep(0.05)
+
+    async def _transaction(self, connection: psycopg.AsyncConnection[Any], rng: Random) -> None:
+        makers, weights = zip(*STATEMENTS, strict=True)
+        statements = [make(rng) for make in rng.choices(makers, weights, k=rng.choice((1, 1, 1, 2, 4)))]
+        level = rng.choice(("read committed", "read committed", "repeatable read", "serializable"))
+        try:
+            await connection.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
+            for statement in statements:
+                await connection.execute(statement.encode())
+            await connection.execute(b"ROLLBACK" if rng.random() < 0.1 else b"COMMIT")
+            self.done["ended"] += 1
+        except _EXPECTED as error:
+            self.done[type(error).__name__] += 1
+            await connection.rollback()
+        await asyncio.sleep(rng.random() * 0.01)
+
+    async def upkeep(self, node: Node) -> None:
+        """What a node's agent does now and then."""
+        while not self.over:
+            with suppress(psycopg.Error):
+                async with await node.session() as connection:
+                    while not self.over:
+                        await run_repairs(connection)
+                        await settle(connection)
+                        await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)
+
+    # -- strikes ---------------------------------------------------------------------------------------------------
+
+    async def strike(self, duration_s: float) -> None:
+        """One after the other; some of them are still felt when the next one comes."""
+        until = time.monotonic() + duration_s
+        strikes = (self._cut, self._cut, self._kill_applier, self._kill_database, self._end_sessions)
+        while time.monotonic() < until:
+            await asyncio.sleep(self.rng.random() * 0.6)
+            strike = self.rng.choice(strikes)
+            node = self.rng.choice(self.nodes)
+            self.strikes.append(f"{strike.__name__.strip('_')} {node.number}")
+            await strike(node)
+
+    async def _cut(self, node: Node) -> None:
+        """One stream stands still for a while."""
+        applier = self.rng.choice(list(node.appliers.values()))
+        if applier.process is not None:
+            applier.process.send_signal(signal.SIGSTOP)
+
+    async def _kill_applier(self, node: Node) -> None:
+        applier = self.rng.choice(list(node.appliers.values()))
+        applier.end(signal.SIGKILL)
+        if self.rng.random() < 0.7:
+            applier.start()
+
+    async def _kill_database(self, node: Node) -> None:
+        await asyncio.to_thread(node.server.kill)
+        await asyncio.sleep(self.rng.random() * 0.5)
+        await asyncio.to_thread(node.server.start)
+
+    async def _end_sessions(self, node: Node) -> None:
+        with suppress(psycopg.Error):
+            await asyncio.to_thread(
+                node.do, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            )
+
+    def heal(self) -> None:
+        for applier in self.appliers():
+            if applier.process is None or applier.process.poll() is not None:
+                applier.process = None
+                applier.start()
+            else:
+                applier.process.send_signal(signal.SIGCONT)
+
+    def skew(self) -> None:
+        """Each node's stamps are taken from a clock of its own."""
+        for node in self.nodes:
+            off = self.rng.randint(-_SKEW_US, _SKEW_US)
+            node.do(
+                "CREATE OR REPLACE FUNCTION twinstar.now_us() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE "
+                f"RETURN (date_part('epoch', clock_timestamp()) * 1000000)::bigint + {off}"
+            )
+
+    def appliers(self) -> list[Applier]:
+        return [applier for node in self.nodes for applier in node.appliers.values()]
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Returns when every node has received everything, and nobody has anything left to send."""
+        deadline = time.monotonic() + _WITHIN_S
+        turn = 0
+        while True:
+            turn += 1
+            for node in self.nodes:
+                statement = (
+                    f"INSERT INTO ends VALUES ({node.number}, {turn}) ON CONFLICT (id) DO UPDATE SET turn = {turn}"
+                )
+                await asyncio.to_thread(node.do, statement)
+            # Streams come in order: who has a node's end has everything before it.
+            while not await asyncio.to_thread(self._have, turn):
+                assert time.monotonic() < deadline, f"not all has come: {self._standstill()}"
+                await asyncio.sleep(0.1)
+            left = 0
+            for node in self.nodes:
+                async with await node.session() as connection:
+                    left += await run_repairs(connection) + await settle(connection)
+            if not left:
+                return
+
+    def _have(self, turn: int) -> bool:
+        return all(node.do(f"SELECT count(*) FROM ends WHERE turn = {turn}") == [(3,)] for node in self.nodes)
+
+    def _standstill(self) -> str:
+        return "\n".join(
+            f"{applier.node.number} from {applier.peer.number}: {applier.state()}\n{applier.log[-1500:]}"
+            for applier in self.appliers()
+        )
+
+    def conflicts(self) -> int:
+        return sum(node.do("SELECT count(*) FROM twinstar.conflicts")[0][0] for node in self.nodes)
+
+    def differences(self) -> list[str]:
+        """Rows and tombstones that are not the same on all nodes."""
+        found = []
+        for name in TABLES:
+            companion = f"twinstar.deleted_{slug_of('public', name)}"
+            for query in (
+                f"SELECT to_jsonb(t) FROM {name} AS t",
+                f"SELECT to_jsonb(d) - 'twinstar_was' - 'twinstar_unsettled' FROM {companion} AS d",
+            ):
+                states = [{repr(sorted(row.items())) for (row,) in node.do(query)} for node in self.nodes]
+                everywhere = set.intersection(*states)
+                for node, state in zip(self.nodes, states, strict=True):
+                    found += [f"node {node.number} alone or with another: {row[:300]}" for row in state - everywhere]
+        letters = [node.do("SELECT name, kind, error, change FROM twinstar.dead_letters") for node in self.nodes]
+        return sorted(found) + [f"dead letter: {letter}" for each in letters for letter in each]
+
+
+async def converge(servers: list[Server], folder: Path, seed: int, duration_s: float) -> World:
+    """Plays a seed. Whoever asked looks at what is different then."""
+    rng = Random(seed)
+    nodes = [Node(number, server, "postgres", folder) for number, server in enumerate(servers, 1)]
+    world = World(nodes, rng, ("async", "quorum")[seed % 2])
+    try:
+        await join(nodes, *DEFINITIONS, tables=TABLES)
+        world.skew()
+        for applier in world.appliers():
+            applier.changes["durability"] = world.durability
+            applier.start()
+        if world.durability == "quorum":
+            for node in nodes:
+                others = ", ".join(slot_name(other.number) for other in nodes if other is not node)
+                node.server.set(synchronous_standby_names=f"ANY 1 ({others})")
+        async with asyncio.TaskGroup() as tasks:
+            for node in nodes:
+                tasks.create_task(world.upkeep(node))
+                for _ in range(2):
+                    tasks.create_task(world.client(node, rng.randrange(2**32)))
+            await world.strike(duration_s)
+            world.over = True
+            world.heal()
+        await world.settle()
+    finally:
+        world.over = True
+        for applier in world.appliers():
+            applier.end(signal.SIGKILL)
+    return world
