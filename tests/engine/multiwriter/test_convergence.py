@@ -36,7 +36,10 @@ async def test_many_times_nodes_end_up_equal(seeds: tuple[str, Path], tmp_path: 
 async def play(seeds: tuple[str, Path], folder: Path, seed: int, duration_s: float) -> None:
     with fresh(seeds) as servers:
         world = await converge(servers, folder, seed, duration_s)
-        said = f"seed {seed}, {world.durability}: {dict(world.done)}, {world.conflicts()} conflicts; {', '.join(world.strikes)}"
+        said = (
+            f"seed {seed}, {world.durability}: {dict(world.done)}, {world.conflicts()} conflicts; "
+            f"{', '.join(world.strikes)}"
+        )
         print(said)  # noqa: T201
         different = world.differences()
         assert not different, f"{said}\n" + "\n".join(different[:40])

@@ -48,7 +48,7 @@ async def _pass_on(link: Link) -> None:
 
         def report(ask: bool = False) -> None:
             link.note(stream)
-            stream.report(stream.received, landing.applied_lsn, landing.applied_lsn, ask=ask)
+            stream.report(stream.received, landing.durable_lsn, landing.applied_lsn, ask=ask)
 
         async def read() -> None:
             while True:
@@ -58,11 +58,12 @@ async def _pass_on(link: Link) -> None:
                 await link.clock.sleep_ms(0)
 
         def idle() -> bool:
-            return stream.asked or stream.received - landing.applied_lsn >= _IDLE_BYTES
+            return stream.asked or stream.received - landing.durable_lsn >= _IDLE_BYTES
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(read())
             tasks.create_task(landing.run(report, idle))
+            tasks.create_task(landing.keep_durable(report))
             tasks.create_task(link.beat(stream, report))
 
 
@@ -137,6 +138,7 @@ class _Spooling:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(read())
                 tasks.create_task(landing.run(lambda: self._applied(landing), lambda: False))
+                tasks.create_task(landing.keep_durable(lambda: self._applied(landing)))
 
     async def drain(self) -> None:
         """One session with this node's database that ends when all is applied that the peer was told we have."""
@@ -150,6 +152,7 @@ class _Spooling:
                 while landing.applied_lsn < spool.end_lsn:
                     await self._link.clock.sleep_ms(_LOOK_AGAIN_MS)
                 await landing.rest()
+                await landing.harden()
 
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(read())
@@ -168,4 +171,4 @@ class _Spooling:
 
     def _applied(self, landing: Landing) -> None:
         self._applied_lsn = landing.applied_lsn
-        self._spool.applied(landing.applied_lsn)
+        self._spool.applied(landing.durable_lsn)

@@ -5,7 +5,7 @@ while the database works on this one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from twinstar.engine.postgresql.multiwriter.catalog import Catalog
 from twinstar.engine.postgresql.multiwriter.collapse import Collector
@@ -15,9 +15,11 @@ from twinstar.engine.postgresql.multiwriter.session import ApplySession
 from twinstar.engine.postgresql.multiwriter.writer import Writer
 from twinstar.ports.clock import Clock
 
+_HARDEN_MS = 1_000.0
+
 
 class Landing:
-    """One session's. `applied_lsn` is how far the stream is durably applied."""
+    """One session's. `applied_lsn` is how far the stream is applied, `durable_lsn` how far no crash takes it back."""
 
     def __init__(
         self,
@@ -26,20 +28,21 @@ class Landing:
         writer: Writer,
         clock: Clock,
         progress: Progress,
-        applied_lsn: int,
+        harden: Callable[[], Awaitable[int]],
+        durable_lsn: int,
     ) -> None:
         self._session, self._catalog, self._writer, self._clock = session, catalog, writer, clock
-        self._progress = progress
+        self._progress, self._harden = progress, harden
         self._collector = Collector()
         self._skipping = False
-        self._begun_at = applied_lsn
-        self._fed_lsn = applied_lsn
+        self._begun_at = durable_lsn
+        self._fed_lsn = durable_lsn
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._writing = False
         self._stopping = False
         self._rests = asyncio.Event()
-        self.applied_lsn = applied_lsn
+        self.applied_lsn = self.durable_lsn = durable_lsn
 
     async def feed(self, messages: list[bytes], complete_lsn: int) -> None:
         """Takes messages in, and waits while there are too many. `complete_lsn`: every transaction that ends up to
@@ -59,7 +62,7 @@ class Landing:
 
     async def run(self, applied: Callable[[], None], idle: Callable[[], bool]) -> None:
         """Writes batches for ever. `applied` is called when `applied_lsn` has moved; when there is nothing to write,
-        `idle` says whether it is worthwhile to commit that there was nothing up to what has been fed.
+        `idle` says whether it is worthwhile to commit that there was nothing up to what has been fed, durably.
         """
         while True:
             await self._news.wait()
@@ -69,10 +72,24 @@ class Landing:
             if self._stopping and not self._writer.middle:
                 self._rests.set()
                 return
-            if self._collector.empty and self._fed_lsn > self.applied_lsn and idle():
+            if self._collector.empty and idle():
                 fed_lsn = self._fed_lsn
-                await self._session.advance(fed_lsn, self._clock.wall_ms() * 1000)
-                self.applied_lsn = self._progress.applied = fed_lsn
+                if fed_lsn > self.applied_lsn:
+                    await self._session.advance(fed_lsn, self._clock.wall_ms() * 1000)
+                    self.applied_lsn = self._progress.applied = fed_lsn
+                await self.harden()
+                applied()
+
+    async def harden(self) -> None:
+        """Lets `durable_lsn` reach what is applied now."""
+        self.durable_lsn = max(self.durable_lsn, await self._harden())
+
+    async def keep_durable(self, applied: Callable[[], None]) -> None:
+        """For ever, now and then."""
+        while True:
+            await self._clock.sleep_ms(_HARDEN_MS)
+            if self.applied_lsn > self.durable_lsn:
+                await self.harden()
                 applied()
 
     async def rest(self) -> None:

@@ -15,7 +15,12 @@ from twinstar.engine.postgresql.multiwriter.landing import Landing
 from twinstar.engine.postgresql.multiwriter.names import PUBLICATION
 from twinstar.engine.postgresql.multiwriter.pause import Pause
 from twinstar.engine.postgresql.multiwriter.progress import Progress
-from twinstar.engine.postgresql.multiwriter.session import ApplySession, Connection, connect_locally
+from twinstar.engine.postgresql.multiwriter.session import (
+    ApplySession,
+    Connection,
+    connect_locally,
+    durable_progress,
+)
 from twinstar.engine.postgresql.multiwriter.settings import ApplierSettings
 from twinstar.engine.postgresql.multiwriter.stream import Stream
 from twinstar.engine.postgresql.multiwriter.writer import Rules, Writer
@@ -26,7 +31,7 @@ from twinstar.ports.randomness import Randomness
 
 log = logging.getLogger(__name__)
 
-BEAT_MS = 1_000.0
+_BEAT_MS = 1_000.0
 SILENT_MS = 10_000.0
 """A peer that has not answered a beat for so long is gone."""
 _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 10.0, 2_000.0
@@ -55,11 +60,14 @@ class Link:
             self.progress.gap = Gap(Cause.NO_ORIGIN, 0, 0)
             raise GapFound(self.progress.gap, settings.peer_name) from None
         stack.push_async_callback(session.close)
+
+        async def harden() -> int:
+            return await durable_progress(connection, settings.origin)
+
+        self.progress.applied = durable_lsn = await harden()
         writer = Writer(session, self._rules, settings.peer_name, self.clock, self.randomness, self._doubts)
         catalog = Catalog(connection, self.clock)
-        progress = self.progress
-        progress.applied = await session.progress()
-        self._landing = Landing(session, catalog, writer, self.clock, progress, progress.applied)
+        self._landing = Landing(session, catalog, writer, self.clock, self.progress, harden, durable_lsn)
         stack.callback(self._leave)
         return self._landing
 
@@ -86,7 +94,7 @@ class Link:
         been silent for too long.
         """
         while True:
-            await self.clock.sleep_ms(BEAT_MS)
+            await self.clock.sleep_ms(_BEAT_MS)
             if stream.waiting and self.clock.now_ms() - stream.heard_ms > SILENT_MS:
                 raise psycopg.OperationalError(f"{self.settings.peer_name} has been silent for {SILENT_MS:.0f} ms")
             report(True)

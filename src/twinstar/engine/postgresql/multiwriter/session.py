@@ -2,7 +2,8 @@
 other nodes, and how far the peer's stream has been applied is committed with what was applied.
 
 It must be nobody's worse luck than its own: it looks for deadlocks long before anybody else does and gives way, waits
-for locks only so long, and its commits wait for no other node.
+for locks only so long, and its commits wait for nothing, not even the disk: how far they are durable is asked now and
+then, and only that is told to the peer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ DEADLOCK_TIMEOUT_MS = 20
 
 SESSION_SETTINGS: Final = {
     "session_replication_role": "replica",
-    "synchronous_commit": "local",
+    # What a crash takes with it, its progress with it, comes again; and nobody else's commit waits for this one's disk.
+    "synchronous_commit": "off",
     "lock_timeout": f"{LOCK_TIMEOUT_MS}ms",
     "deadlock_timeout": f"{DEADLOCK_TIMEOUT_MS}ms",
     **PLANNING,
@@ -79,12 +81,6 @@ class ApplySession:
             raise
         return cls(connection, origin)
 
-    async def progress(self) -> int:
-        """How far the origin's stream is durably applied; 0: that was never said."""
-        cursor = await self.connection.execute("SELECT pg_replication_origin_session_progress(true)::text")
-        row = await cursor.fetchone()
-        return parse_lsn(row[0]) if row and row[0] else 0
-
     async def begin(self) -> None:
         await self.connection.execute("BEGIN")
 
@@ -105,6 +101,16 @@ class ApplySession:
 
     async def close(self) -> None:
         await self.connection.close()
+
+
+async def durable_progress(connection: Connection, origin: str) -> int:
+    """How far the origin's stream is applied for good: what is visible now is made durable. 0: it was never said.
+
+    For any session; raises psycopg.errors.UndefinedObject when there is no such origin.
+    """
+    cursor = await connection.execute("SELECT pg_replication_origin_progress(%s, true)::text", (origin,))
+    row = await cursor.fetchone()
+    return parse_lsn(row[0]) if row and row[0] else 0
 
 
 @asynccontextmanager
