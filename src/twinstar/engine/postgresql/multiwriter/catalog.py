@@ -14,7 +14,7 @@ from typing import Final
 from twinstar.engine.postgresql.multiwriter.collapse import Burials, Contributions, Rows, Sink, Strays
 from twinstar.engine.postgresql.multiwriter.pgoutput import Relation
 from twinstar.engine.postgresql.multiwriter.session import Connection
-from twinstar.engine.postgresql.multiwriter.table import Table, describe
+from twinstar.engine.postgresql.multiwriter.table import REPORTS, Table, describe
 from twinstar.ports.clock import Clock
 
 PATIENCE_MS: Final = 30_000.0
@@ -57,6 +57,9 @@ class Catalog:
         return Rows(found, relation)
 
     async def _companion(self, relation: Relation) -> Sink:
+        if relation.name == REPORTS[1]:
+            reports = await self._table("schema = %s AND name = %s", *REPORTS)
+            return Rows(reports, relation) if reports else Strays(relation, "this database was not installed")
         kind, _, slug = relation.name.partition("_")
         table = await self._table("slug = %s", slug)
         if table is not None and relation.name == table.companion:

@@ -20,6 +20,7 @@ from twinstar.engine.postgresql.multiwriter.fragments import (
     function,
     ident,
     literal,
+    next_stamp,
     relation,
 )
 from twinstar.engine.postgresql.multiwriter.merged_triggers import merged_trigger_functions
@@ -27,7 +28,18 @@ from twinstar.engine.postgresql.multiwriter.merging import merging_functions
 from twinstar.engine.postgresql.multiwriter.names import PUBLICATION
 from twinstar.engine.postgresql.multiwriter.obstacles import obstacles
 from twinstar.engine.postgresql.multiwriter.resolving import resolving_functions
-from twinstar.engine.postgresql.multiwriter.table import BASE, BORN, GROUPS, STAMP, Policy, Table, describe
+from twinstar.engine.postgresql.multiwriter.table import (
+    BASE,
+    BORN,
+    GROUPS,
+    OWN_SCHEMA,
+    REPORTS,
+    STAMP,
+    Policy,
+    Table,
+    describe,
+    slug_of,
+)
 from twinstar.engine.postgresql.multiwriter.triggers import (
     TRIGGERS,
     trigger_functions,
@@ -61,8 +73,8 @@ async def install(connection: Connection, node: int) -> None:
                 f"This database is node {known} and cannot become node {node}: its rows carry that number. "
                 "Keep it, or rebuild this node by copying another one."
             )
-        for schema_name, name in await taken_in(connection):
-            await _make(connection, await describe(connection, schema_name, name))
+        for schema_name, name in [*await taken_in(connection), REPORTS]:
+            await _register(connection, schema_name, name, Policy())
 
 
 async def node_number(connection: Connection) -> int | None:
@@ -99,14 +111,19 @@ def _number(node: int) -> list[str]:
 
 async def taken_in(connection: Connection) -> list[tuple[str, str]]:
     """Schema and name of every table that this node has taken in, in the order in which appliers write to them."""
-    cursor = await connection.execute("SELECT schema, name FROM twinstar.tables ORDER BY schema, name")
+    cursor = await connection.execute(
+        "SELECT schema, name FROM twinstar.tables WHERE schema <> %s ORDER BY schema, name", (OWN_SCHEMA,)
+    )
     return [(schema, name) for schema, name in await cursor.fetchall()]
 
 
-async def take_in(connection: Connection, schema: str, name: str, policy: Policy | None = None) -> Table:
-    """Gives a table its columns, triggers, functions and tombstones, and publishes it. Its rows stay as they are.
+async def take_in(
+    connection: Connection, schema: str, name: str, policy: Policy | None = None, *, send_rows: bool = False
+) -> Table:
+    """Gives a table its columns, triggers, functions and tombstones, and publishes it.
 
-    Rows that nobody has written to since have version 0: nodes must have the same ones before their streams begin.
+    Rows that are there have version 0, which means that all nodes have the same ones: so it is when they are copies of
+    this node that are still to be made. Otherwise `send_rows`: each is a new version of this node's, and is sent.
     Raises UsageError with every obstacle.
     """
     policy = policy or Policy()
@@ -122,17 +139,52 @@ async def take_in(connection: Connection, schema: str, name: str, policy: Policy
         found = await obstacles(connection, table, policy)
         if found:
             raise UsageError(" ".join(obstacle.sentence for obstacle in found))
-        on = f"{ident(schema)}.{ident(name)}"
-        additions = [f"ADD COLUMN IF NOT EXISTS {column}" for column in _additions(policy)]
-        await _run(connection, [f"ALTER TABLE {on} {', '.join(additions)}", f"ALTER TABLE {on} REPLICA IDENTITY FULL"])
-        await connection.execute(
-            "INSERT INTO twinstar.tables (schema, name, slug, counters, groups, merge) VALUES (%s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT (schema, name) DO NOTHING",
-            (schema, name, table.slug, list(policy.counters), json.dumps(policy.groups), policy.merge),
-        )
-        table = await describe(connection, schema, name)
-        await _make(connection, table)
+        table = await _register(connection, schema, name, policy)
+        if send_rows:
+            await send_unwritten(connection, table)
     return table
+
+
+async def _register(connection: Connection, schema: str, name: str, policy: Policy) -> Table:
+    on = f"{ident(schema)}.{ident(name)}"
+    additions = [f"ADD COLUMN IF NOT EXISTS {column}" for column in _additions(policy)]
+    # Nobody writes to it until all of this is committed.
+    await _run(connection, [f"ALTER TABLE {on} {', '.join(additions)}", f"ALTER TABLE {on} REPLICA IDENTITY FULL"])
+    await connection.execute(
+        "INSERT INTO twinstar.tables (schema, name, slug, counters, groups, merge) VALUES (%s, %s, %s, %s, %s, %s) "
+        "ON CONFLICT (schema, name) DO NOTHING",
+        (schema, name, slug_of(schema, name), list(policy.counters), json.dumps(policy.groups), policy.merge),
+    )
+    table = await describe(connection, schema, name)
+    await _make(connection, table)
+    return table
+
+
+async def send_unwritten(connection: Connection, table: Table) -> int:
+    """Makes a version of this node's of each row that has none yet, past the users' triggers; how many."""
+    # One stamp for all: those of different keys may be equal.
+    cursor = await connection.execute(f"SELECT {next_stamp('f.last_value')} FROM twinstar.floor AS f".encode())
+    ((stamp,),) = await cursor.fetchall()
+    changes = [f"{STAMP} = {stamp}"]
+    if table.groups:
+        changes.append(f"{GROUPS} = array_fill({stamp}::int8, ARRAY[{len(table.cells)}])")
+    if table.counters:
+        changes += [f"{BORN} = {stamp}", f"{BASE} = -1"]
+    before = await (await connection.execute("SELECT current_setting('session_replication_role')")).fetchone()
+    assert before is not None, "a setting has a value"
+    await connection.execute("SET LOCAL session_replication_role = replica")
+    sent = await connection.execute(
+        f"UPDATE ONLY {relation(table)} SET {', '.join(changes)} WHERE {STAMP} IS NULL".encode()
+    )
+    if table.counters:
+        counters = ", ".join(map(ident, table.counters))
+        await connection.execute(
+            f"INSERT INTO {counted(table)} ({columns(table.key_columns)}, {BORN}, twinstar_node, twinstar_writes, "
+            f"{counters}) SELECT {columns(table.key_columns)}, {BORN}, twinstar.this_node(), 1, {counters} "
+            f"FROM ONLY {relation(table)} WHERE {BORN} = {stamp} ON CONFLICT DO NOTHING".encode()
+        )
+    await connection.execute("SELECT set_config('session_replication_role', %s, true)", before)
+    return sent.rowcount
 
 
 def _additions(policy: Policy) -> list[str]:

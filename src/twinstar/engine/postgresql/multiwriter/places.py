@@ -107,16 +107,22 @@ FROM pg_replication_origin WHERE roname ~ '^twinstar_\d+$'
 """
 
 
+async def applied_from(connection: Connection) -> dict[int, int]:
+    """Sender -> up to where its log is durably applied here. Not of senders from whom nothing ever was."""
+    applied = await _rows(connection, _APPLIED)
+    return {sender: parse_lsn(position) for sender, position in applied if position}
+
+
 async def standing(connection: Connection) -> Standing:
     """How far this node is; for a session of any role that may read these views. Raises psycopg.Error."""
     places = await _rows(connection, _PLACES)
-    applied = await _rows(connection, _APPLIED)
+    applied = await applied_from(connection)
     ((end, letters),) = await _rows(
         connection, "SELECT pg_current_wal_flush_lsn()::text, (SELECT count(*) FROM twinstar.dead_letters)"
     )
     return Standing(
         log_end=parse_lsn(end),
-        applied={sender: parse_lsn(position) for sender, position in applied if position},
+        applied=applied,
         places={
             receiver: Place(receiver, active, parse_lsn(restart), parse_lsn(confirmed), status, retained)
             for receiver, active, restart, confirmed, status, retained in places

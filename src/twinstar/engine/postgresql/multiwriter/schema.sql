@@ -53,9 +53,32 @@ CREATE TABLE IF NOT EXISTS twinstar.conflicts (
   loser_image jsonb,
   columns text[], -- of a table with groups: those that lost; null: all
   merged_at timestamptz, -- when the user's function was called for it
+  merge_error text,
   restored_at timestamptz
 );
 CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON twinstar.conflicts (schema, name, key, loser_stamp);
+
+-- What each member says of itself, in its own stream (`collecting`).
+CREATE TABLE IF NOT EXISTS twinstar.reports (
+  member integer PRIMARY KEY,
+  applied jsonb NOT NULL, -- stream -> up to where it was applied
+  floor bigint NOT NULL
+);
+
+-- One row: how far this node is with its floor.
+CREATE TABLE IF NOT EXISTS twinstar.floors (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  raised bigint NOT NULL,
+  open xid8 NOT NULL, -- transactions below it may have begun under the floor before
+  firm bigint NOT NULL
+);
+
+-- One row: up to where this node had applied each stream, and which tombstones it had then.
+CREATE TABLE IF NOT EXISTS twinstar.cut (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  streams jsonb NOT NULL,
+  before xid8 NOT NULL
+);
 
 -- Tombstones that the applier wrote and the peers must hear of: an ordinary session sends them.
 CREATE TABLE IF NOT EXISTS twinstar.repairs (
@@ -101,7 +124,10 @@ CREATE OR REPLACE FUNCTION twinstar.log_conflict(
 BEGIN ATOMIC
   INSERT INTO twinstar.conflicts AS c
     (schema, name, kind, peer, key, winner, winner_stamp, winner_image, loser_stamp, loser_image, columns)
-  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+  SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+  -- Who wrote the same has lost nothing.
+  WHERE $8 - ARRAY['twinstar_stamp', 'twinstar_groups', 'twinstar_born', 'twinstar_base']
+    IS DISTINCT FROM $10 - ARRAY['twinstar_stamp', 'twinstar_groups', 'twinstar_born', 'twinstar_base']
   -- Another group of the same version.
   ON CONFLICT (schema, name, key, loser_stamp) DO UPDATE SET columns = c.columns || EXCLUDED.columns
   WHERE NOT c.columns @> EXCLUDED.columns;

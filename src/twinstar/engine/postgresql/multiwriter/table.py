@@ -25,6 +25,8 @@ BASE = "twinstar_base"
 GROUPS = "twinstar_groups"
 """Tables with column groups: one stamp for each group, in their order, and last that of all other columns."""
 OWN_SCHEMA = "twinstar"
+REPORTS = (OWN_SCHEMA, "reports")
+"""Schema and name of the one table of ours whose rows travel as those of users' tables do."""
 OWN_COLUMNS = (STAMP, BORN, BASE, GROUPS)
 SLUG_NAME_CHARACTERS = 30
 

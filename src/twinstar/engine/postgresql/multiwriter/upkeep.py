@@ -1,4 +1,4 @@
-"""What has to be done now and then beside applying: send removals, settle tombstones, forget old ones.
+"""What has to be done now and then beside applying: send removals, settle tombstones, call users' functions.
 
 Nothing here is urgent, everything may be cut off and done again.
 """
@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from twinstar.engine.postgresql.multiwriter.fragments import companion, function, ident, literal
+from twinstar.engine.postgresql.connections import sentence
+from twinstar.engine.postgresql.multiwriter.fragments import (
+    NODE_MASK,
+    companion,
+    function,
+    ident,
+    literal,
+    relation,
+    same_key,
+)
 from twinstar.engine.postgresql.multiwriter.objects import taken_in
 from twinstar.engine.postgresql.multiwriter.session import exactly, quietly
-from twinstar.engine.postgresql.multiwriter.table import STAMP, Table, describe
-from twinstar.model.errors import EngineError
+from twinstar.engine.postgresql.multiwriter.table import REPORTS, STAMP, Table, describe
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -38,11 +47,18 @@ async def run_repairs(connection: Connection) -> int:
 
 
 def _again(table: Table) -> str:
-    same = " AND ".join(
-        f"d.{ident(column.name)} {column.equals} (f.key ->> {literal(column.name)})::{column.type_sql}"
-        for column in table.key_columns
+    return (
+        f"UPDATE {companion(table)} AS d SET {STAMP} = d.{STAMP} FROM (SELECT %s::jsonb AS image) AS f "
+        f"WHERE {_has_key(table, 'd')}"
     )
-    return f"UPDATE {companion(table)} AS d SET {STAMP} = d.{STAMP} FROM (SELECT %s::jsonb AS key) AS f WHERE {same}"
+
+
+def _has_key(table: Table, row: str) -> str:
+    return same_key(table, row, [_value(column.name, column.type_sql) for column in table.key_columns])
+
+
+def _value(name: str, type_sql: str) -> str:
+    return f"(f.image ->> {literal(name)})::{type_sql}"
 
 
 async def settle(connection: Connection) -> int:
@@ -58,65 +74,81 @@ async def settle(connection: Connection) -> int:
     return left
 
 
-async def raise_floor(connection: Connection, stamp: int) -> int:
-    """From now on this node stamps no insertion that begins below `stamp`; the floor never goes back.
+async def run_merges(connection: Connection) -> int:
+    """Calls the users' functions for what this node wrote and lost, and writes the results; how many.
 
-    Returns what `is_firm` wants to know, after which no insertion below it will be committed either.
+    As the owner of each table: in a session that may become it. A function that fails is not called again for the same
+    conflict, which says why.
     """
-    async with connection.transaction():
-        # A sequence has no row to lock.
-        await connection.execute("SELECT pg_advisory_xact_lock('twinstar.floor'::regclass::oid::int8)")
-        await connection.execute(
-            "SELECT setval('twinstar.floor', %(stamp)s) FROM twinstar.floor WHERE last_value < %(stamp)s",
-            {"stamp": stamp},
-        )
-    # After the change is there for everyone.
-    cursor = await connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8")
-    row = await cursor.fetchone()
-    assert row is not None, "an aggregate-free SELECT has a row"
-    return int(row[0])
+    merged = 0
+    for table in await _tables(connection):
+        if table.policy is None:
+            continue
+        cursor = await connection.execute(_LOST.encode(), (table.schema, table.name))
+        for (conflict,) in await cursor.fetchall():
+            error = None
+            try:
+                async with connection.transaction():
+                    await _merge(connection, table, conflict)
+                    merged += 1
+            except (psycopg.errors.OperationalError, psycopg.errors.TransactionRollback):
+                # It may pass.
+                continue
+            except psycopg.Error as failure:
+                error = sentence(failure)
+            await connection.execute(
+                "UPDATE twinstar.conflicts SET merged_at = now(), merge_error = %s WHERE id = %s", (error, conflict)
+            )
+    return merged
 
 
-async def is_firm(connection: Connection, raised: int) -> bool:
-    """Whether every transaction that was open when the floor was raised has ended."""
-    cursor = await connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8 >= %s", (raised,))
-    return await cursor.fetchone() == (True,)
-
-
-_BOUNDS = """
-SELECT least(%s, (SELECT last_value FROM twinstar.floor), (SELECT min(stamp) - 1 FROM twinstar.dead_letters),
-  (SELECT min(stamp) - 1 FROM twinstar.repairs))
+_LOST = f"""
+SELECT id FROM twinstar.conflicts WHERE schema = %s AND name = %s AND merged_at IS NULL AND kind <> 'unique'
+  AND loser_stamp & {NODE_MASK} = twinstar.this_node() AND loser_image IS NOT NULL AND winner_image IS NOT NULL
+ORDER BY id
 """
 
 
-async def collect(connection: Connection, horizon: int, at_most: int = 10_000) -> int:
-    """Forgets tombstones up to a stamp that the caller has proved (`rules.active_active.collecting`); how many.
-
-    Never above this node's floor, nor what an open dead letter or repair needs, nor what is unsettled. At most so many
-    of each table at once, so that no transaction is long; call again until it answers 0.
-    Raises EngineError for a horizon above the floor.
-    """
-    cursor = await connection.execute(_BOUNDS.encode(), (horizon,))
-    floor = await (await connection.execute("SELECT last_value FROM twinstar.floor")).fetchone()
-    if floor is None or horizon > floor[0]:
-        raise EngineError("Tombstones above this node's floor cannot be forgotten: raise the floor first.")
+async def _merge(connection: Connection, table: Table, conflict: int) -> None:
+    cursor = await connection.execute(
+        "SELECT loser_image FROM twinstar.conflicts WHERE id = %s FOR UPDATE", (conflict,)
+    )
     row = await cursor.fetchone()
-    assert row is not None, "least() has a row"
-    forgotten = 0
-    for table in await _tables(connection):
-        done = await connection.execute(_forget(table).encode(), (row[0], at_most, row[0]))
-        forgotten += done.rowcount
-    return forgotten
+    if row is None:
+        return
+    await exactly(connection)
+    owner = await connection.execute(
+        "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass(%s)", (relation(table),)
+    )
+    ((role,),) = await owner.fetchall()
+    # The function is its owner's, and is not to be run by a superuser.
+    await connection.execute(f"SET LOCAL ROLE {ident(role)}".encode())
+    # What has been written since is merged with, and what comes now waits.
+    locked = f"SELECT FROM ONLY {relation(table)} AS t, (SELECT %s::jsonb AS image) AS f WHERE {_has_key(table, 't')}"
+    await connection.execute(f"{locked} FOR UPDATE OF t".encode(), (Jsonb(row[0]),))
+    await connection.execute(_result(table).encode(), (Jsonb(row[0]),))
 
 
-def _forget(table: Table) -> str:
-    deleted = companion(table)
+def _result(table: Table) -> str:
+    lost = ", ".join(
+        f"NULL::{column.type_sql}" if column.generated else _value(column.name, column.type_sql)
+        for column in table.columns
+    )
+    own = [
+        column.name
+        for column in table.sent_columns
+        if not (column.ours or column.always_identity) and column.name not in table.key
+    ]
+    changes = ", ".join(f"{ident(name)} = (m.row).{ident(name)}" for name in own)
+    new, old = (f"ROW({', '.join(prefix + ident(name) for name in own)})" for prefix in ("(m.row).", "t."))
     return (
-        f"DELETE FROM {deleted} AS d WHERE d.ctid = ANY (ARRAY(SELECT o.ctid FROM {deleted} AS o "
-        f"WHERE o.{STAMP} BETWEEN 0 AND %s AND o.twinstar_unsettled IS NULL LIMIT %s)) "
-        f"AND d.{STAMP} BETWEEN 0 AND %s AND d.twinstar_unsettled IS NULL"
+        f"UPDATE ONLY {relation(table)} AS t SET {changes} FROM (SELECT %s::jsonb AS image) AS f, "
+        # Called once, and not for each column.
+        f"LATERAL (SELECT {table.policy}(ROW({lost})::{relation(table)}, u) AS row FROM ONLY {relation(table)} AS u "
+        f"WHERE {_has_key(table, 'u')} OFFSET 0) AS m "
+        f"WHERE {_has_key(table, 't')} AND pg_catalog.record_image_ne({new}, {old})"
     )
 
 
 async def _tables(connection: Connection) -> list[Table]:
-    return [await describe(connection, schema, name) for schema, name in await taken_in(connection)]
+    return [await describe(connection, schema, name) for schema, name in [*await taken_in(connection), REPORTS]]
