@@ -49,6 +49,11 @@ class Member:
     def processes(self) -> list[Process]:
         return [p for p in (self.agent_process, self.guard_process) if p is not None]
 
+    @property
+    def has_copy(self) -> bool:
+        """Whether a whole database is on its disk."""
+        return self.engine.disk.exists and not self.engine.disk.incomplete
+
     def by_hand(self, ask: Callable[[View], ChangeRegister]) -> asyncio.Task[ChangeRegister | None]:
         """Asks its agent, which must run, for a change; `Agent.change_by_hand` says what becomes of it."""
         assert self.agent is not None

@@ -129,9 +129,24 @@ async def _drift(scene: Scene, name: str) -> None:
 
 async def _lose_disk(scene: Scene, name: str) -> None:
     """While the cluster is whole, one disk may go."""
-    if scene.cluster.whole():
+    if scene.cluster.whole() and _others_have_it(scene, name):
         await scene.cluster.lose_disk(name)
         scene.cluster.start(name)
+
+
+def _others_have_it(scene: Scene, name: str) -> bool:
+    """Whether the other copies can go on with what they have. Streams break late, so a cluster that has just been cut
+    apart, or has just lost a disk, looks whole; and where nobody confirms, what a leader has may be on its disk alone.
+    """
+    cluster, register = scene.cluster, scene.cluster.register
+    others = [cluster.members[each] for each in register.copies - {name}]
+    if not all(each.has_copy for each in others):
+        return False
+    if name != register.leader or not register.lease_ms:
+        return True
+    end_lsn = cluster.members[name].engine.disk.position.lsn
+    near_lsn = end_lsn - cluster.files.settings.maximum_lag_bytes
+    return any(each.engine.disk.position.lsn >= near_lsn for each in others)
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

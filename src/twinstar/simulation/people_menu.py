@@ -86,7 +86,7 @@ def _can_do_without(scene: Scene, name: str) -> bool:
         return False
     left = register.copies - {name}
     required = max(register.required, cluster.files.settings.required)
-    whole = all(not cluster.members[each].engine.disk.incomplete for each in left)
+    whole = all(cluster.members[each].has_copy for each in left)
     return whole and len(left) >= needed(len(register.copies), required)
 
 
