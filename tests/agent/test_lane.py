@@ -19,7 +19,7 @@ def in_lane(perform: Callable[[VirtualClock, EngineEffect], Coroutine[Any, Any, 
     clock = VirtualClock(loop)
 
     async def main() -> None:
-        lane = Lane(clock, lambda effect: perform(clock, effect), lambda: None)
+        lane: Lane[EngineEffect] = Lane(clock, lambda effect: perform(clock, effect), lambda: None)
         await story(lane, clock)
         await lane.close()
 
@@ -33,7 +33,7 @@ def test_a_wanted_effect_is_left_alone() -> None:
         begun.append(effect)
         await clock.sleep_ms(100)
 
-    async def story(lane: Lane, clock: VirtualClock) -> None:
+    async def story(lane: Lane[EngineEffect], clock: VirtualClock) -> None:
         for _ in range(9):
             lane.want(Start())
             await clock.sleep_ms(10)
@@ -55,7 +55,7 @@ def test_another_effect_waits_until_the_one_before_has_tidied_up() -> None:
             await clock.sleep_ms(50)
             told.append(f"{type(effect).__name__} tidied up at {clock.now_ms():.0f}")
 
-    async def story(lane: Lane, clock: VirtualClock) -> None:
+    async def story(lane: Lane[EngineEffect], clock: VirtualClock) -> None:
         lane.want(Start())
         await clock.sleep_ms(20)
         for _ in range(10):
@@ -74,7 +74,7 @@ def test_an_effect_may_be_replaced_before_its_first_step() -> None:
         begun.append(effect)
         await clock.sleep_ms(10)
 
-    async def story(lane: Lane, clock: VirtualClock) -> None:
+    async def story(lane: Lane[EngineEffect], clock: VirtualClock) -> None:
         lane.want(Start())
         lane.want(Stop())
         await clock.sleep_ms(1)
@@ -92,7 +92,7 @@ def test_what_failed_is_tried_again_after_a_pause_that_grows() -> None:
         begun.append(clock.now_ms())
         raise EngineError("The port is taken.")
 
-    async def story(lane: Lane, clock: VirtualClock) -> None:
+    async def story(lane: Lane[EngineEffect], clock: VirtualClock) -> None:
         for _ in range(1_500):
             lane.want(Start())
             await clock.sleep_ms(10)
@@ -112,7 +112,7 @@ def test_a_failed_effect_does_not_hold_up_another_one() -> None:
         if effect == Start():
             raise EngineError("Something is left of it.")
 
-    async def story(lane: Lane, clock: VirtualClock) -> None:
+    async def story(lane: Lane[EngineEffect], clock: VirtualClock) -> None:
         lane.want(Start())
         await clock.sleep_ms(1)
         lane.want(Kill())
@@ -132,7 +132,7 @@ def test_a_kill_is_carried_out_whatever_is_wanted_meanwhile() -> None:
         finally:
             await clock.sleep_ms(20)
 
-    async def story(lane: Lane, clock: VirtualClock) -> None:
+    async def story(lane: Lane[EngineEffect], clock: VirtualClock) -> None:
         lane.want(Start())
         await clock.sleep_ms(10)
         lane.want(Kill())

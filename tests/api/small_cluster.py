@@ -128,6 +128,12 @@ class SmallCluster:
         self.members = [name for name in self.members if name != member]
         return outcome
 
+    async def leave(self, member: str) -> Outcome:
+        return self._known(member, f"{member} has left.")
+
+    async def rejoin(self, member: str) -> Outcome:
+        return self._known(member, f"{member} is back.")
+
     async def reload(self) -> Outcome:
         return Outcome(True, "Nothing changed.", {"changes": []})
 

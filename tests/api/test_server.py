@@ -125,14 +125,15 @@ async def test_every_command_reaches_the_agent() -> None:
         assert (refused.ok, refused.message) == (False, "There is no member n3: choose one of n1, n2.")
 
 
-COMMANDS = ["switchover", "failover", "pause", "resume", "restart", "reinit", "remove", "reload"]
+OF_ONE = ("restart", "reinit", "remove", "leave", "rejoin")
+COMMANDS = ["switchover", "failover", "pause", "resume", *OF_ONE, "reload"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_nothing_changes_without_the_token(name: str) -> None:
     async with served() as here:
         untouched = SmallCluster()
-        body = b'{"member": "n2"}' if name in ("restart", "reinit", "remove") else b"{}"
+        body = b'{"member": "n2"}' if name in OF_ONE else b"{}"
         attempts: list[tuple[dict[str, str], int]] = [
             ({}, 401),
             ({"Authorization": "Basic Y29ycmVjdDpob3JzZQ=="}, 401),

@@ -14,10 +14,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from twinstar.agent.agent import Agent
-from twinstar.agent.assembly import Assembly
-from twinstar.agent.control import AgentControl
-from twinstar.api.server import Server
 from twinstar.config.load import load
 from twinstar.model.errors import TwinstarError, UsageError
 from twinstar.ports.transports import stop_signals
@@ -45,12 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _run(path: Path, member: str) -> None:
     config = load(path)
+    # Only what the strategy needs is loaded: an agent is small.
     if config.strategy == "active-active":
-        raise UsageError("`strategy: active-active` is being built and does not run yet: write active-passive.")
-    assembly = Assembly(path, config, member)
-    agent, control, api, store = await assembly.build()
+        from twinstar.agent.active_active.assembly import Assembly as NodeAssembly
+
+        parts = await NodeAssembly(config, member).build()
+    else:
+        from twinstar.agent.assembly import Assembly
+
+        parts = await Assembly(path, config, member).build()
     with stop_signals() as stop:
-        running = asyncio.create_task(_serve(assembly, agent, control, api))
+        running = asyncio.create_task(parts.serve())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -59,15 +60,7 @@ async def _run(path: Path, member: str) -> None:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-            await api.close()
-            await store.close()
-
-
-async def _serve(assembly: Assembly, agent: Agent, control: AgentControl, api: Server) -> None:
-    await assembly.start_api(api)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(agent.run())
-        tasks.create_task(control.refresh_history())
+            await parts.close()
 
 
 def _leaves(group: ExceptionGroup[TwinstarError]) -> Iterator[TwinstarError]:

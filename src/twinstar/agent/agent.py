@@ -23,7 +23,7 @@ from twinstar.agent.peers import DatabaseProbe, Peers
 from twinstar.agent.settings import AgentSettings
 from twinstar.agent.watching import Watching
 from twinstar.engine.base import Engine
-from twinstar.model.effects import ChangeRegister, Plan, Reason
+from twinstar.model.effects import ChangeRegister, EngineEffect, Plan, Reason
 from twinstar.model.engine import EngineStatus
 from twinstar.model.errors import EngineError, PeerError, StoreUnavailable
 from twinstar.model.register import Register
@@ -70,7 +70,7 @@ class Agent:
         self.memory = Memory(settings.state_file)
         self.ledger = Ledger(store, settings.me, clock, randomness, self._wake.set)
         self.body = Body(settings.me, engine, self.memory, self.ledger, clock)
-        self.lane = Lane(clock, self.body.perform, self._wake.set)
+        self.lane: Lane[EngineEffect] = Lane(clock, self.body.perform, self._wake.set)
         self.peers = Peers(
             settings.me, settings.cluster, settings.secret, settings.addresses, settings.timings, clock, network,
             probe_database, self.memory.now.heard, self.memory.begin(clock.wall_ms()), self._wake.set,

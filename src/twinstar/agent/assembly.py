@@ -11,6 +11,7 @@ from twinstar.agent.control import AgentControl
 from twinstar.agent.facts import ConfigFacts
 from twinstar.agent.forwarding import forwarding
 from twinstar.agent.reloading import Reloading
+from twinstar.agent.running import Running
 from twinstar.agent.settings import agent_settings
 from twinstar.api.client import Client
 from twinstar.api.server import Server
@@ -28,7 +29,6 @@ from twinstar.ports.network import Network
 from twinstar.ports.processes import SystemProcesses
 from twinstar.ports.randomness import SystemRandomness
 from twinstar.ports.system_network import SystemNetwork
-from twinstar.store.base import Store
 from twinstar.store.factory import open_store
 
 
@@ -41,7 +41,7 @@ class Assembly:
         self._secrets = Secrets(config.secrets)
         self.own = derive.node_settings(config, member)
 
-    async def build(self) -> tuple[Agent, AgentControl, Server, Store]:
+    async def build(self) -> Running:
         """Raises UsageError, EnvironmentTrouble."""
         config = self._config
         server = await open_server(config, self._member, self.clock, SystemProcesses(self.clock))
@@ -56,10 +56,9 @@ class Assembly:
         forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
         control = AgentControl(self.agent, facts, self.clock, forward, reloading.reload)
         api = Server(control, config.cluster, self._member, lambda: self._secrets.read(Secret.API_TOKEN), self.clock)
-        return self.agent, control, api, store
+        return Running(api, store, lambda: self._start_api(api), (self.agent.run, control.refresh_history))
 
-    async def start_api(self, api: Server) -> None:
-        """Begins to serve HTTP. Raises EnvironmentTrouble when the port is taken."""
+    async def _start_api(self, api: Server) -> None:
         tls = ssl_context(self.own.tls, Purpose.SERVE_HTTP) if self.own.tls else None
         await api.start(self.network, self.own.bind.api, tls)
 

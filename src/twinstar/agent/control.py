@@ -26,6 +26,8 @@ _POLL_MS = 20
 _LEADER_CHANGE_MS = 30_000
 _HISTORY_FRESH_MS = 1_000
 
+_STANDS_BY = "Nobody leaves an active-passive cluster for a while: {instead}."
+
 Forward = Callable[[str, str, dict[str, Any]], Awaitable[Outcome]]
 
 
@@ -195,6 +197,12 @@ class AgentControl:
         return Outcome(
             True, f"{member} is no longer a voter and its slot is dropped; remove it from twinstar.yaml too."
         )
+
+    async def leave(self, member: str) -> Outcome:  # noqa: ARG002
+        return Outcome(False, _STANDS_BY.format(instead="stop its agent, or hand over with `switchover` if it leads"))
+
+    async def rejoin(self, member: str) -> Outcome:  # noqa: ARG002
+        return Outcome(False, _STANDS_BY.format(instead="start its agent, and it follows again"))
 
     async def reload(self) -> Outcome:
         return await self._reload()

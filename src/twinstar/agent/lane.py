@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
-from twinstar.model.effects import EngineEffect, Kill
+from twinstar.model.effects import Kill
 from twinstar.model.errors import TwinstarError
 from twinstar.ports.clock import Clock
 
@@ -21,20 +22,21 @@ _FIRST_PAUSE_MS = 100.0
 _LONGEST_PAUSE_MS = 5_000.0
 
 
-class Lane:
-    def __init__(
-        self, clock: Clock, perform: Callable[[EngineEffect], Awaitable[None]], done: Callable[[], None]
-    ) -> None:
+E = TypeVar("E", bound=object)
+
+
+class Lane(Generic[E]):
+    def __init__(self, clock: Clock, perform: Callable[[E], Awaitable[None]], done: Callable[[], None]) -> None:
         self._clock, self._perform, self._done = clock, perform, done
         self._task: asyncio.Task[None] | None = None
-        self._next: EngineEffect | None = None
-        self.effect: EngineEffect | None = None
+        self._next: E | None = None
+        self.effect: E | None = None
         self.trouble = ""
-        self._failed: EngineEffect | None = None
+        self._failed: E | None = None
         self._pause_ms = _FIRST_PAUSE_MS
         self._not_before_ms = 0.0
 
-    def want(self, effect: EngineEffect | None) -> None:
+    def want(self, effect: E | None) -> None:
         """Asks for an effect; None asks for nothing new. A kill is carried out whatever is wanted meanwhile."""
         if isinstance(self._next, Kill):
             return
@@ -63,13 +65,13 @@ class Lane:
         if not task.cancelling():
             task.cancel()
 
-    def _begin(self, effect: EngineEffect) -> None:
+    def _begin(self, effect: E) -> None:
         log.info("begins: %s", effect)
         self.effect = effect
         self._task = asyncio.create_task(self._run(effect), name=type(effect).__name__)
         self._task.add_done_callback(self._ended)
 
-    async def _run(self, effect: EngineEffect) -> None:
+    async def _run(self, effect: E) -> None:
         began = self._clock.now_ms()
         try:
             await self._perform(effect)
@@ -90,7 +92,7 @@ class Lane:
             self._begin(following)
         self._done()
 
-    def _fail(self, effect: EngineEffect, error: Exception) -> None:
+    def _fail(self, effect: E, error: Exception) -> None:
         self.trouble = str(error) or type(error).__name__
         if effect != self._failed:
             self._pause_ms = _FIRST_PAUSE_MS

@@ -7,7 +7,7 @@ from twinstar.agent.lane import Lane
 from twinstar.agent.ledger import Ledger
 from twinstar.agent.memory import Memory
 from twinstar.agent.peers import Peers
-from twinstar.model.effects import Plan
+from twinstar.model.effects import EngineEffect, Plan
 from twinstar.model.engine import EngineStatus
 from twinstar.model.register import Durability, Phase, Register
 from twinstar.model.view import View
@@ -64,7 +64,9 @@ def _readers(register: Register, body: Body, maximum_lag_bytes: int) -> tuple[st
     return tuple(sorted(m for m, a in here.items() if primary.position.lsn - a.replay_lsn <= maximum_lag_bytes))
 
 
-def to_agents(body: Body, memory: Memory, ledger: Ledger, lane: Lane, peers: Peers, plan: Plan, pid: int) -> Gossip:
+def to_agents(
+    body: Body, memory: Memory, ledger: Ledger, lane: Lane[EngineEffect], peers: Peers, plan: Plan, pid: int
+) -> Gossip:
     """What this member says of itself to people and to the other agents: a hint, never a basis for safety."""
     state = body.state
     leading = state.status is EngineStatus.PRIMARY and body.led > 0

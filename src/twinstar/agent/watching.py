@@ -11,7 +11,7 @@ from twinstar.agent.body import Body
 from twinstar.agent.errands import Paces, aside
 from twinstar.agent.lane import Lane
 from twinstar.engine.base import Engine
-from twinstar.model.effects import Bootstrap, Kill, Start, Stop
+from twinstar.model.effects import Bootstrap, EngineEffect, Kill, Start, Stop
 from twinstar.model.engine import EngineStatus
 from twinstar.model.timing import Timings
 from twinstar.ports.clock import Clock
@@ -40,7 +40,7 @@ class Watching:
         self,
         engine: Engine,
         body: Body,
-        lane: Lane,
+        lane: Lane[EngineEffect],
         timings: Timings,
         clock: Clock,
         on_news: Callable[[], None],

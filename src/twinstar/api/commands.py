@@ -38,6 +38,8 @@ COMMANDS: dict[str, Command] = {
     "restart": Command(_MEMBER, lambda control, body: control.restart(body["member"])),
     "reinit": Command(_MEMBER, lambda control, body: control.reinit(body["member"])),
     "remove": Command(_MEMBER, lambda control, body: control.remove(body["member"])),
+    "leave": Command(_MEMBER, lambda control, body: control.leave(body["member"])),
+    "rejoin": Command(_MEMBER, lambda control, body: control.rejoin(body["member"])),
     "reload": Command({}, lambda control, _: control.reload()),
 }
 

@@ -116,6 +116,23 @@ def remove(
     tell(config, "remove", as_json=as_json, member=member)
 
 
+def leave(
+    member: MemberArgument, yes: YesOption = False, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Take a node out in order (active-active): the others get all it has first."""
+    from twinstar.cli.tell import confirm, tell
+
+    confirm(f"{member} takes no more clients, and leaves when the others have all it has. Go on?", yes)
+    tell(config, "leave", at=member, as_json=as_json, member=member)
+
+
+def rejoin(member: MemberArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Have a node that has left come back, as a copy of another one (active-active)."""
+    from twinstar.cli.tell import tell
+
+    tell(config, "rejoin", at=member, as_json=as_json, member=member)
+
+
 def reload(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Have every agent read the configuration again and apply what has changed."""
     from twinstar.cli.tell import tell_each

@@ -59,15 +59,16 @@ def etcd_programs(endpoints: tuple[str, ...], folder: Path) -> list[Program]:
 
 def node_programs(config: Config, files: LocalFiles, node: str) -> list[Program]:
     """The guard and the agent of a node, in the order in which they are started."""
+    agent = Program(
+        f"{node} agent", "agent", node, _module("twinstar.agent", "--config", str(files.config), "--node", node)
+    )
+    if config.strategy == "active-active":
+        return _placed(files, [agent])  # Nobody leads, so there is no leader to guard.
     settings = files.settings / f"guard-{node}.json"
     settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.write_text(guard_settings(config, node))
-    agent = _module("twinstar.agent", "--config", str(files.config), "--node", node)
-    programs = [
-        Program(f"{node} guard", "guard", node, _module("twinstar.guard", str(settings))),
-        Program(f"{node} agent", "agent", node, agent),
-    ]
-    return _placed(files, programs)
+    guard = Program(f"{node} guard", "guard", node, _module("twinstar.guard", str(settings)))
+    return _placed(files, [guard, agent])
 
 
 def router_programs(config: Config, files: LocalFiles) -> list[Program]:

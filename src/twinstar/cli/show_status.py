@@ -16,8 +16,8 @@ from twinstar.config.schema import Config
 from twinstar.model.errors import EnvironmentTrouble, PeerError
 
 _WATCH_S = 0.5
-_GOOD = {"running", "streaming"}
-_BAD = {"crashed", "refused", "unreachable", "stopped"}
+_GOOD = {"running", "streaming", "serving"}
+_BAD = {"crashed", "refused", "unreachable", "stopped", "dead", "fenced"}
 _KIB = 1024
 
 
@@ -72,6 +72,34 @@ def _headline(status: dict[str, Any]) -> Text:
 
 
 def _members(status: dict[str, Any]) -> Table:
+    return _nodes(status) if status["strategy"] == "active-active" else _leader_and_standbys(status)
+
+
+def _nodes(status: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    numbers = ("number", "sessions", "lag", "clock", "conflicts", "dead letters")
+    for column in ("node", "state", *numbers, "address", "note"):
+        table.add_column(column, justify="right" if column in numbers else "left")
+    for member in status["members"]:
+        table.add_row(
+            member["name"],
+            Text(member["state"], style=_style(member["state"])),
+            *(_text(member[name]) for name in ("number", "sessions")),
+            "?" if member["lag_ms"] is None else f"{member['lag_ms']:.0f} ms",
+            _clock(member["skews_ms"]),
+            *(_text(member[name]) for name in ("conflicts", "dead_letters")),
+            f"{member['host']}:{member['port']}",
+            member["note"],
+        )
+    return table
+
+
+def _clock(skews_ms: dict[str, float]) -> str:
+    """The greatest difference from another node's clock."""
+    return "?" if not skews_ms else f"{max(skews_ms.values(), key=abs):+.0f} ms"
+
+
+def _leader_and_standbys(status: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("member", "role", "state", "epoch", "timeline:position", "lag", "address", "note"):
         table.add_column(column, justify="right" if column == "lag" else "left")
@@ -121,4 +149,4 @@ def _remarks(status: dict[str, Any]) -> list[Text]:
 
 def _endpoints(status: dict[str, Any]) -> Text:
     endpoints = status["endpoints"]
-    return Text(f"write {endpoints['write']}\nread  {endpoints['read']}", style="dim")
+    return Text("\n".join(f"{name:<5} {dsn}" for name, dsn in endpoints.items()), style="dim")

@@ -124,11 +124,14 @@ def _facts(cluster: LocalCluster, view: View) -> dict[str, Any]:
 
 def _show(cluster: LocalCluster, view: View, detached: bool) -> None:
     facts = _facts(cluster, view)
-    write, read = facts["endpoints"]["write"], facts["endpoints"]["read"]
+    if view.strategy == "active-active":
+        how = f"{len(view.members)} nodes take writes"
+    else:
+        how = f"{view.leader} leads in epoch {view.epoch}, {len(view.standbys)} standbys stream"
+    dsns = "".join(f"  {name:<7} {dsn}\n" for name, dsn in facts["endpoints"].items())
     print_line(
-        f"The cluster {facts['cluster']} serves: {view.leader} leads in epoch {view.epoch}, "
-        f"{len(view.standbys)} standbys stream.\n\n"
-        f"  write   {write}\n  read    {read}\n  try     psql '{write}'\n"
+        f"The cluster {facts['cluster']} serves: {how}.\n\n"
+        f"{dsns}  try     psql '{view.write}'\n"
         f"  config  {facts['config']}\n  logs    {facts['logs']}\n"
     )
     for refusal in view.refusals:

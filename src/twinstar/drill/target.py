@@ -28,6 +28,7 @@ class MemberView:
 class View:
     """The part of `status --json` that a drill looks at."""
 
+    strategy: str
     epoch: int
     phase: str
     leader: str
@@ -43,12 +44,13 @@ class View:
         """Reads what `status --json` prints."""
         names = ("name", "dsn", "role", "state", "agent_pid", "engine_pid", "guard_pid", "note", "tags")
         return cls(
+            strategy=raw["strategy"],
             epoch=raw["epoch"],
             phase=raw["phase"],
             leader=raw["leader"] or "",
             open=raw["open"],
             store=raw["store"]["kind"],
-            write=raw["endpoints"]["write"],
+            write=raw["endpoints"]["any" if raw["strategy"] == "active-active" else "write"],
             members=tuple(MemberView(**{name: member[name] for name in names}) for member in raw["members"]),
             waiting_for=raw["waiting_for"],
             copies=frozenset(raw["copies"]),
@@ -69,8 +71,10 @@ class View:
     @property
     def serving(self) -> bool:
         """The leader is open and runs, everybody else streams from it, and every copy counts: a new cluster is up only
-        when a commit needs more than its first disk.
+        when a commit needs more than its first disk. Active-active: every node takes clients.
         """
+        if self.strategy == "active-active":
+            return all(member.state == "serving" for member in self.members)
         counted = {member.name for member in self.members if not member.tags.get("nofailover")}
         return (
             self.open

@@ -17,6 +17,7 @@ import os
 from twinstar.config.secrets import passfile_text
 from twinstar.engine.postgresql.settings import (
     AGENT_ROLE,
+    APPLIER_ROLE,
     MAINTENANCE_DATABASE,
     REPLICATION_ROLE,
     REWIND_ROLE,
@@ -37,6 +38,7 @@ def hba_conf(settings: Settings, *, closed: bool = False) -> str:
     the other members is let in.
     """
     kind = "hostssl" if settings.tls else "host"
+    database = _quoted(settings.database)
     lines = [
         f"local all {AGENT_ROLE} peer map={_MAP}",
         f"local all {SUPERUSER} peer map={_MAP}",
@@ -47,17 +49,26 @@ def hba_conf(settings: Settings, *, closed: bool = False) -> str:
             f"{kind} replication,{MAINTENANCE_DATABASE} {REPLICATION_ROLE} {place} scram-sha-256",
             f"{kind} {MAINTENANCE_DATABASE} {REWIND_ROLE} {place} scram-sha-256",
         ]
+    if settings.sends_rows:
+        lines = [f"local {database} {APPLIER_ROLE} peer map={_MAP}", *_streams(settings), *lines]
     if closed:
         lines.append(CLOSED)
     own = f"{AGENT_ROLE},{REPLICATION_ROLE},{REWIND_ROLE}"
     lines += [
         f"{kind} {MAINTENANCE_DATABASE},{settings.database} {ROUTER_ROLE} {_EVERYWHERE} scram-sha-256",
         *(f"{where} {own},{ROUTER_ROLE} {_EVERYWHERE} reject" for where in ("host all", "host replication")),
-        f"{kind} {_quoted(settings.database)} {_quoted(settings.user)} {_EVERYWHERE} scram-sha-256",
+        f"{kind} {database} {_quoted(settings.user)} {_EVERYWHERE} scram-sha-256",
     ]
     text = "# Written by Twinstar at each start and reload: add lines under `postgresql.hba` in the configuration.\n"
     text += "".join(f"{line}\n" for line in lines)
     return text + "\n# The configuration's own.\n" + "".join(f"{line}\n" for line in settings.hba)
+
+
+def _streams(settings: Settings) -> list[str]:
+    """The other nodes read this one's log by database."""
+    kind = "hostssl" if settings.tls else "host"
+    places = [_place(settings.addresses[member].host) for member in sorted(settings.addresses)]
+    return [f"{kind} {_quoted(settings.database)} {REPLICATION_ROLE} {place} scram-sha-256" for place in places]
 
 
 def ident_conf(settings: Settings) -> str:
@@ -65,7 +76,8 @@ def ident_conf(settings: Settings) -> str:
     users = {settings.account.name if settings.account else getpass.getuser()}
     if os.geteuid() == 0:
         users.add("root")
-    lines = [f'{_MAP} "{user}" {role}' for user in sorted(users) for role in (AGENT_ROLE, SUPERUSER)]
+    roles = (AGENT_ROLE, SUPERUSER, *([APPLIER_ROLE] if settings.sends_rows else []))
+    lines = [f'{_MAP} "{user}" {role}' for user in sorted(users) for role in roles]
     return "# Written by Twinstar.\n" + "".join(f"{line}\n" for line in lines)
 
 

@@ -12,11 +12,11 @@ import psycopg
 
 from twinstar.engine.base import Progress
 from twinstar.engine.postgresql import files
-from twinstar.engine.postgresql.connections import connect, local_parameters, refused
+from twinstar.engine.postgresql.connections import connect, refused, superuser_parameters
 from twinstar.engine.postgresql.process_control import kill, start_new_primary
 from twinstar.engine.postgresql.roles import create_roles
 from twinstar.engine.postgresql.server import Server
-from twinstar.engine.postgresql.settings import SUPERUSER, Settings
+from twinstar.engine.postgresql.settings import MAINTENANCE_DATABASE, SUPERUSER, Settings
 from twinstar.model.errors import EngineError
 
 
@@ -39,10 +39,10 @@ async def bootstrap(server: Server, nonce: str, progress: Progress) -> str:
     await asyncio.to_thread(files.wipe, paths.data)
     files.make_directory(paths.data, server.settings.account)
     progress(f"making a new database in {paths.data}")
-    await _initdb(server)
+    await initdb(server)
     progress("starting it for the first time")
     await start_new_primary(server)
-    await _create_roles(server)
+    await create_roles_of_new(server)
     files.mark_complete(paths)
     control = files.control(paths.data)
     assert control is not None
@@ -59,7 +59,8 @@ def _refuse_grown(settings: Settings) -> None:
         )
 
 
-async def _initdb(server: Server) -> None:
+async def initdb(server: Server) -> None:
+    """Into the empty data directory. Raises EngineError."""
     done = await server.tool(
         "initdb",
         "-D",
@@ -92,11 +93,11 @@ def _without_checksums(settings: Settings) -> list[str]:
     return ["--no-data-checksums"] if settings.major >= 18 else []
 
 
-async def _create_roles(server: Server) -> None:
-    parameters = local_parameters(server.settings, SUPERUSER)
-    del parameters["replication"]
+async def create_roles_of_new(server: Server) -> None:
+    """In the new database that runs. Raises EngineError."""
     # Nobody can confirm yet: these commits must not wait for it.
-    parameters["options"] = f"{parameters['options']} -c synchronous_commit=local -c log_statement=none"
+    parameters = superuser_parameters(server.settings, MAINTENANCE_DATABASE)
+    parameters["options"] = f"{parameters['options']} -c log_statement=none"
     try:
         connection = await connect(parameters)
         try:

@@ -15,8 +15,10 @@ from twinstar.engine.postgresql.server import Server
 from twinstar.engine.postgresql.slots import create_statement, slot_name
 from twinstar.model.engine import Upstream
 from twinstar.model.errors import EngineError
+from twinstar.model.position import parse_lsn
 
 _ASK_MS = 10_000.0
+_END = re.compile(r"write-ahead log end point: ([0-9A-F]+/[0-9A-F]+)")
 _PERCENT = re.compile(r"\((\d+)%\)")
 _STEP_PERCENT = 10
 
@@ -38,7 +40,7 @@ async def clone(server: Server, upstream: Upstream, progress: Progress) -> None:
     leaders = await branch(server, upstream)
     await _make_slot(server, upstream)
     files.make_directory(new, account)
-    await _base_backup(server, upstream, str(new), progress)
+    await base_backup(server, upstream, str(new), progress)
     files.mark_incomplete(paths, "clone")
     await process_control.kill(server)
     await save_fork(server, upstream, leaders, progress)
@@ -63,7 +65,10 @@ async def _make_slot(server: Server, upstream: Upstream) -> None:
         ) from None
 
 
-async def _base_backup(server: Server, upstream: Upstream, target: str, progress: Progress) -> None:
+async def base_backup(server: Server, upstream: Upstream, target: str, progress: Progress) -> int:
+    """A complete copy of the upstream in `target`, an empty directory, and up to where its log is in it. Raises
+    EngineError.
+    """
     progress(f"copying from {upstream.member}")
     done = await server.tool(
         "pg_basebackup",
@@ -72,6 +77,7 @@ async def _base_backup(server: Server, upstream: Upstream, target: str, progress
         "--checkpoint=fast",
         "--wal-method=stream",
         "--progress",
+        "--verbose",
         "--no-password",
         progress=_Percent(progress),
     )
@@ -80,6 +86,10 @@ async def _base_backup(server: Server, upstream: Upstream, target: str, progress
         raise EngineError(
             f"Copying the database of {upstream.member} failed ({said}): check its disk and the connection to it."
         )
+    end = _END.search(done.err)
+    if end is None:
+        raise EngineError("pg_basebackup does not say where its copy ends: use the programs of PostgreSQL 15 to 18.")
+    return parse_lsn(end[1])
 
 
 class _Percent:

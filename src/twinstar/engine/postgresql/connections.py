@@ -19,13 +19,22 @@ from psycopg import AsyncConnection, waiting
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 
-from twinstar.engine.postgresql.settings import AGENT_ROLE, MAINTENANCE_DATABASE, REPLICATION_ROLE, Settings
+from twinstar.engine.postgresql.settings import (
+    AGENT_ROLE,
+    MAINTENANCE_DATABASE,
+    REPLICATION_ROLE,
+    SUPERUSER,
+    Settings,
+)
 from twinstar.model.address import Address
 from twinstar.model.errors import EngineError
 from twinstar.ports.clock import Clock
 
 Rows = list[tuple[Any, ...]]
 T = TypeVar("T")
+
+CROWDED = ("max_wal_senders", "too many clients", "remaining connection slots")
+"""Words of a server that says it is full: it answers."""
 
 # The user's own timeouts are for the user's sessions.
 _OPTIONS = (
@@ -80,6 +89,14 @@ def local_parameters(settings: Settings, role: str = AGENT_ROLE) -> dict[str, st
     }
 
 
+def superuser_parameters(settings: Settings, database: str) -> dict[str, str | int]:
+    """To a database of this member's own server as its superuser, whose commits wait for nobody else."""
+    parameters = local_parameters(settings, SUPERUSER) | {"dbname": database}
+    del parameters["replication"]
+    parameters["options"] = f"{parameters['options']} -c synchronous_commit=local"
+    return parameters
+
+
 def remote_parameters(settings: Settings, address: Address, role: str = REPLICATION_ROLE) -> dict[str, str | int]:
     """To another member's server, without `replication` and `application_name`, which differ by purpose."""
     parameters: dict[str, str | int] = {
@@ -108,9 +125,11 @@ def conninfo(parameters: Mapping[str, str | int]) -> str:
 class LocalConnection:
     """A connection to our own server that is kept, and opened again when it is broken. One question at a time."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, parameters: Mapping[str, str | int] | None = None) -> None:
+        """`parameters`: other ones than the agent's."""
         self._settings = settings
         self._clock = clock
+        self._parameters = local_parameters(settings) if parameters is None else parameters
         self._lock = asyncio.Lock()
         self._connection: DroppingConnection | None = None
 
@@ -132,7 +151,7 @@ class LocalConnection:
     async def _ready(self) -> DroppingConnection:
         if self._connection is None or not _is_usable(self._connection):
             await self.close()
-            self._connection = await connect(local_parameters(self._settings))
+            self._connection = await connect(self._parameters)
         return self._connection
 
     async def close(self) -> None:

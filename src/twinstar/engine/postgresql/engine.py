@@ -21,6 +21,7 @@ from twinstar.engine.postgresql import (
     seal,
     slots,
 )
+from twinstar.engine.postgresql.connections import CROWDED
 from twinstar.engine.postgresql.server import Server
 from twinstar.engine.postgresql.state import Inspector
 from twinstar.model.engine import Attachment, EngineState, Names, Primary, Upstream
@@ -28,7 +29,6 @@ from twinstar.model.errors import EngineError
 from twinstar.model.position import Branch, Position
 
 _REAL_QUERY = "SELECT count(*) FROM pg_class WHERE relkind = 'r'"
-_CROWDED = ("max_wal_senders", "too many clients", "remaining connection slots")
 
 
 class PostgresqlEngine:
@@ -50,7 +50,7 @@ class PostgresqlEngine:
             await self.server.query_fresh(_REAL_QUERY, deadline_ms)
         except EngineError as error:
             # One that says it is full has answered: load must not end a database.
-            return any(words in str(error) for words in _CROWDED)
+            return any(words in str(error) for words in CROWDED)
         return True
 
     async def start(self) -> None:

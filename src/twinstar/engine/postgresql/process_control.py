@@ -79,6 +79,16 @@ async def stop(server: Server, deadline_ms: float) -> bool:
 
     What was stopped in order another program would start as the primary that it was: it is left as a standby of nobody.
     """
+    if not await stop_as_is(server, deadline_ms):
+        return False
+    if files.version_of(server.paths.data) is not None:
+        server.write_settings(at_start())
+        _make_standby(server.settings)
+    return True
+
+
+async def stop_as_is(server: Server, deadline_ms: float) -> bool:
+    """A fast stop of a database that any program may start again as what it was."""
     run = server.run()
     try:
         async with server.clock.timeout_ms(deadline_ms):
@@ -89,9 +99,6 @@ async def stop(server: Server, deadline_ms: float) -> bool:
                 await server.clock.sleep_ms(_FIRST_POLL_MS)
     except TimeoutError:
         return False
-    if files.version_of(server.paths.data) is not None:
-        server.write_settings(at_start())
-        _make_standby(server.settings)
     return True
 
 

@@ -1,0 +1,399 @@
+"""The agent of a node that takes writes: observe, decide (`rules.active_active.life`), act.
+
+One loop makes the node's statement every 100 ms and decides whenever something is new. What takes long runs beside it:
+one effect on the database, one change of the membership, one round of places and appliers, one look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from twinstar.agent.active_active.appliers import Appliers, Order
+from twinstar.agent.active_active.body import Body
+from twinstar.agent.active_active.roster import Roster
+from twinstar.agent.active_active.settings import NodeSettings
+from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Voices, gossip_extra
+from twinstar.agent.errands import Paces
+from twinstar.agent.lane import Lane
+from twinstar.agent.memory import Memory
+from twinstar.engine.postgresql.multiwriter.node import NodeDatabase
+from twinstar.model.errors import EngineError, StoreUnavailable
+from twinstar.model.membership import Membership, NodeState
+from twinstar.model.register import Durability
+from twinstar.model.wire import Gossip, Inbox, Part, PeerStatement, Sender
+from twinstar.ports.clock import Clock
+from twinstar.ports.network import Network
+from twinstar.ports.randomness import Randomness
+from twinstar.rules.active_active import skew
+from twinstar.rules.active_active.life import decide
+from twinstar.rules.active_active.plan import Effect, Own, Plan, Said, State, View
+from twinstar.store.base import Store
+
+_LOOK_MS = 1_000.0
+_LOOK_CLOSELY_MS = 100.0
+_CLOCKS_MS = 5_000.0
+_FRESH_EVERY = 10
+_RETRY_MS = 500.0
+
+MakeOrder = Callable[[int, str, int], Order]
+"""(the sender's number, its member's name, one's own number) → its applier here."""
+
+log = logging.getLogger(__name__)
+
+
+class NodeAgent:
+    """One member's agent. `run` until cancelled; the database goes on without it."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        store: Store,
+        database: NodeDatabase,
+        appliers: Appliers,
+        make_order: MakeOrder,
+        clock: Clock,
+        randomness: Randomness,
+        network: Network,
+    ) -> None:
+        self.settings, self.database, self._clock, self._network = settings, database, clock, network
+        self._make_order = make_order
+        self._wake = asyncio.Event()
+        memory = Memory(settings.state_file)
+        self.roster = Roster(store, settings.me, clock, randomness, self._wake.set)
+        self.body = Body(database, appliers, settings.databases, clock)
+        self.lane: Lane[Effect] = Lane(clock, self.body.perform, self._wake.set)
+        boot = memory.begin(clock.wall_ms())
+        self.voices = Voices(
+            settings.me, settings.agents, clock,
+            Sender(settings.cluster, settings.secret, settings.me, Part.AGENT, boot),
+            Inbox(settings.cluster, settings.secret), _keeper(memory), self.statement, self._wake.set,
+        )  # fmt: skip
+        self.plan = Plan(State.WAITING, "Starting.")
+        self.admitted = False
+        self.pid = os.getpid()
+        self.renews = False
+        """Its database has fallen too far behind: it leaves in order, and comes back as a copy."""
+        self._paces = Paces()
+        self._side: dict[str, asyncio.Task[None]] = {}
+        self._turned_ms = clock.now_ms()
+        self._misfit = ""
+        self._seen_number = 0
+        self._offsets: dict[str, skew.Offset] = {}
+
+    async def run(self) -> None:
+        """Runs until cancelled. Raises EnvironmentTrouble if it cannot begin."""
+        await self.voices.open(self._network)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for each in (self.roster.follow(), self._look_for_ever(), self._watch_end(), self._watch_hang(),
+                             self._turn_for_ever()):  # fmt: skip
+                    tasks.create_task(each)
+        finally:
+            await self.lane.close()
+            for task in self._side.values():
+                task.cancel()
+            await asyncio.gather(*self._side.values(), return_exceptions=True)
+            await self.body.appliers.close()
+            self.voices.close()
+            await self.database.close()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    async def _turn_for_ever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with self._clock.timeout_ms(STATEMENT_MS):
+                    await self._wake.wait()
+            self._wake.clear()
+            self._turned_ms = self._clock.now_ms()
+            view = self.view()
+            self.plan = decide(view)
+            self._act(view)
+            self._tell(view)
+
+    @property
+    def stalled(self) -> bool:
+        return self._clock.now_ms() - self._turned_ms > 20 * STATEMENT_MS
+
+    def view(self) -> View:
+        membership = self.roster.membership
+        dead = frozenset(each.number for each in membership.in_state(NodeState.DEAD)) if membership else frozenset()
+        said = self.voices.said()
+        own = self.body.own(dead - self._read_now())
+        later = self.voices.said(since_ms=self.body.looked_at_ms)
+        own = _begun(own, said.values(), later.values())
+        said[self.settings.me] = replace(self.said(), end=self._own_end(own.number, later.values()))
+        return View(
+            me=self.settings.me,
+            store_seen=self.roster.seen,
+            membership=membership,
+            own=own,
+            said=said,
+            silent_ms=self.voices.silent_ms(),
+            removal_ms=self.settings.removal_ms,
+            fenced=self.fenced,
+            leave=self.renews or self.leaving_by_hand,
+        )
+
+    def _own_end(self, number: int, later: Iterable[Said]) -> int:
+        """How far the own log reaches. What others have had of it since it was looked at was surely there as well: only
+        a look that came after their word can show that it is not.
+        """
+        end = self.body.state.end if self.body.state else 0
+        return max([end, *(said.applied.get(number, 0) for said in later)])
+
+    @property
+    def leaving_by_hand(self) -> bool:
+        return self.settings.leave_file.exists()
+
+    @property
+    def fenced(self) -> bool:
+        offsets = self.voices.offsets().values()
+        return skew.fenced(offsets, len(self.settings.agents), round(self.settings.clock_bound_ms * 1_000))
+
+    def said(self) -> Said:
+        """What this node says of itself to the others' rules."""
+        own, state = self.body.own(frozenset()), self.body.state
+        if state is None or not own.running:
+            return Said(0)
+        return Said(own.number, own.slots, own.applied, state.end)
+
+    def _read_now(self) -> frozenset[int]:
+        return self.body.appliers.senders
+
+    def _act(self, view: View) -> None:
+        plan = self.plan
+        if self._misfit:
+            return
+        self.lane.want(plan.engine)
+        if plan.change is not None:
+            self._beside("membership", self._change(plan.change))
+        gaps = {*plan.compare.values(), *(plan.read[n] for n in self.body.appliers.gaps & plan.read.keys())}
+        if gaps and not self.renews:
+            names = ", ".join(sorted(gaps))
+            log.error(
+                "what %s has sent meanwhile is not kept any more: this node leaves, and comes back as a copy", names
+            )
+            self.renews = True
+        if view.own.number != self._seen_number:
+            self.renews, self._seen_number = False, view.own.number
+        if self.lane.effect is None and self.body.state is not None:
+            self._attend_streams(plan, view)
+            if plan.admit is not None and plan.admit != self.admitted:
+                self._beside("clients", self._clients(plan.admit))
+        elif not view.own.running:
+            self.admitted = False
+
+    def _beside(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        """One of each kind at a time; after one that failed, a pause."""
+        running = self._side.get(what)
+        if running is not None and not running.done():
+            work.close()
+            return
+        self._side[what] = asyncio.create_task(self._carefully(what, work), name=what)
+
+    async def _carefully(self, what: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (EngineError, StoreUnavailable, TimeoutError, OSError) as error:
+            log.warning("%s: %s", what, error)
+            await self._clock.sleep_ms(_RETRY_MS)
+        self._wake.set()
+
+    async def _change(self, wanted: Membership) -> None:
+        await self.roster.change(wanted)
+
+    def _attend_streams(self, plan: Plan, view: View) -> None:
+        """Places for those who read here, beginnings and appliers of those who are read here; who must confirm."""
+        number, state = view.own.number, self.body.state
+        known = state.applied if state else {}
+        begin = {
+            sender: view.own.applied[sender] for sender in plan.read.keys() & view.own.applied.keys() - known.keys()
+        }
+        orders = {n: self._make_order(n, member, number) for n, member in plan.read.items() if n in known}
+        places = plan.places if plan.places is not None and plan.places != frozenset(view.own.slots) else None
+        if places is not None:
+            self._beside("places", self._keep_places(places))
+        if begin:
+            self._beside("beginnings", self._begin(begin))
+        if not self.body.appliers.is_as(orders):
+            self._beside("appliers", self.body.appliers.want(orders))
+        if self.settings.durability is Durability.QUORUM:
+            self._confirmations(view)
+
+    async def _keep_places(self, receivers: frozenset[int]) -> None:
+        await self.database.keep_places(receivers)
+        await self.body.look()
+
+    async def _begin(self, positions: Mapping[int, int]) -> None:
+        for sender, position in positions.items():
+            await self.database.begin_at(sender, position)
+        await self.body.look()
+
+    def _confirmations(self, view: View) -> None:
+        membership, state = view.membership, self.body.state
+        if membership is None or state is None:
+            return
+        others = frozenset(each.number for each in membership.in_state(NodeState.IN)) - {view.own.number}
+        required = min(self.settings.required, len(others))
+        if self.settings.degrade:
+            required = min(required, len(others & state.attached))
+        self.database.confirmed_by(others, required)
+
+    async def _clients(self, admit: bool) -> None:
+        if admit:
+            await self.database.admit()
+            self.admitted = True
+            self.voices.state()
+            return
+        self.admitted = False
+        self.voices.state()
+        await self.database.shut_out()
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            try:
+                await self.body.look()
+                self._misfit = ""
+            except EngineError as error:
+                if self._misfit != str(error):
+                    log.error("%s", error)
+                self._misfit = str(error)
+            settled = self.plan.state in (State.SERVING, State.FENCED) and self.body.state is not None
+            self._wake.set()
+            await self._clock.sleep_ms(_LOOK_MS if settled else _LOOK_CLOSELY_MS)
+
+    async def _watch_end(self) -> None:
+        """Notices the end of the running database at once."""
+        while True:
+            if not self.body.running:
+                await self._clock.sleep_ms(_LOOK_CLOSELY_MS)
+                continue
+            await self.database.ended()
+            log.warning("the database has ended")
+            self.admitted = False
+            with suppress(EngineError):
+                await self.body.look()
+            self.voices.state()
+            self._wake.set()
+
+    async def _watch_hang(self) -> None:
+        """A database that hangs is found by real queries on fresh connections, and killed; then it is started again."""
+        strikes, deadline_ms = 0, self.settings.hung_query_ms
+        while True:
+            closely = strikes or self.body.doubt
+            await self._clock.sleep_ms(deadline_ms / 4 if closely else deadline_ms * _FRESH_EVERY)
+            if not self.body.running or self.lane.effect is not None:
+                strikes = 0
+                continue
+            strikes = 0 if await self.database.answers(deadline_ms) else strikes + 1
+            if strikes >= self.settings.hung_strikes:
+                log.error("the database does not answer %d queries on fresh connections: killing it", strikes)
+                strikes = 0
+                await self.database.kill()
+
+    # -- saying --------------------------------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Clients may come."""
+        return self.admitted and self.body.running and not self.body.doubt and self.plan.admit is not False
+
+    @property
+    def lag_ms(self) -> float:
+        return max((self.body.appliers.told(number).lag_ms for number in self._read_now()), default=0.0)
+
+    @property
+    def note(self) -> str:
+        """One sentence when there is something to say."""
+        troubles = [self.body.appliers.told(number).trouble for number in sorted(self._read_now())]
+        said = (self._misfit, self.body.progress, self.lane.trouble, self.plan.note, *troubles, self.roster.trouble)
+        return next(filter(None, said), "")
+
+    def statement(self) -> PeerStatement:
+        membership = self.roster.membership
+        return PeerStatement(
+            number=self.body.number,
+            epoch=membership.epoch if membership else 0,
+            open=self.open,
+            reason="" if self.open else self.note or f"It is {self.plan.state.value}.",
+            lag_ms=self.lag_ms,
+            database=str(self.settings.databases[self.settings.me]),
+            wall_us=self._clock.wall_ms() * 1_000,
+        )
+
+    def own_gossip(self) -> Gossip:
+        state = self.body.state
+        membership = self.roster.membership
+        run = self.database.server.run() or "0"
+        lags = {str(number): round(self.body.appliers.told(number).lag_ms, 1) for number in sorted(self._read_now())}
+        offsets = {m: (o.least_us + o.most_us) / 2_000 for m, o in self.voices.offsets().items()}
+        more = {
+            "open": self.open,
+            "sessions": state.sessions if state else 0,
+            "lags_ms": lags,
+            "skews_ms": offsets,
+            "dead_letters": state.dead_letters if state else 0,
+            "conflicts": state.conflicts if state else 0,
+        }
+        return Gossip(
+            role="node",
+            state=self.plan.state.value,
+            epoch=membership.epoch if membership else 0,
+            position="",
+            replayed="",
+            agent_pid=self.pid,
+            engine_pid=int(run.partition(":")[0]),
+            guard_pid=0,
+            note=self.note,
+            extra=gossip_extra(self.said(), more),
+        )
+
+    def _tell(self, view: View) -> None:
+        now = self._clock.now_ms()
+        if self._paces.is_due("statement", now, STATEMENT_MS):
+            self.voices.state()
+        settled = self.plan.state is State.SERVING
+        if self._paces.is_due("gossip", now, GOSSIP_MS if settled and not self._others_change(view) else STATEMENT_MS):
+            self.voices.tell_agents(self.own_gossip())
+        if self._paces.is_due("clocks", now, _CLOCKS_MS):
+            self.voices.ask_clocks()
+
+    @staticmethod
+    def _others_change(view: View) -> bool:
+        """Somebody comes, goes or is dead: what this node says is waited for."""
+        return view.membership is None or any(each.state is not NodeState.IN for each in view.membership.nodes)
+
+
+def _begun(own: Own, said: Iterable[Said], later: Iterable[Said]) -> Own:
+    """With where reading begins of those from whom nothing has ever been read: at the slot that they keep.
+
+    Nothing is missed: the donor of this database has made the slot before the copy was begun, and who is newer than
+    this node has made it before its first write (guarantees 2 and 3 of the rules of life). What this node has confirmed
+    to others since it looked at itself (`later` is what they have said since) it had: only a look that came after their
+    word can show a gap.
+    """
+    begins = {each.number: each.slots[own.number] for each in said if own.number in each.slots}
+    confirmed = {each.number: each.slots[own.number] for each in later if own.number in each.slots}
+    applied = {**begins, **own.applied}
+    return replace(own, applied={sender: max(lsn, confirmed.get(sender, 0)) for sender, lsn in applied.items()})
+
+
+def _keeper(memory: Memory) -> Callable[[int], bool]:
+    def keep(boot: int) -> bool:
+        try:
+            memory.start_as(boot)
+        except OSError as error:
+            log.error("the number of this start cannot be written down: %s", error)
+            return False
+        return True
+
+    return keep

@@ -1,0 +1,100 @@
+"""From the configuration to one member's agent of an active-active cluster and its HTTP interface."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from twinstar.agent.active_active.agent import NodeAgent
+from twinstar.agent.active_active.appliers import Appliers, Order
+from twinstar.agent.active_active.control import NodeControl
+from twinstar.agent.active_active.settings import node_settings
+from twinstar.agent.forwarding import forwarding
+from twinstar.agent.running import Running
+from twinstar.api.client import Client
+from twinstar.api.server import Server
+from twinstar.config import derive
+from twinstar.config.schema import Config
+from twinstar.config.secrets import Secret, Secrets
+from twinstar.config.tls import Purpose, ssl_context
+from twinstar.engine.postgresql.connections import local_parameters, remote_parameters
+from twinstar.engine.postgresql.multiwriter.node import NodeDatabase
+from twinstar.engine.postgresql.multiwriter.settings import ApplierSettings
+from twinstar.engine.postgresql.opening import open_server
+from twinstar.engine.postgresql.server import Server as DatabaseServer
+from twinstar.engine.postgresql.settings import APPLIER_ROLE
+from twinstar.ports.clock import SystemClock
+from twinstar.ports.processes import SystemProcesses
+from twinstar.ports.randomness import SystemRandomness
+from twinstar.ports.system_network import SystemNetwork
+from twinstar.store.factory import open_store
+
+_APPLIER = "twinstar.engine.postgresql.multiwriter"
+
+
+class Assembly:
+    """One member's running parts."""
+
+    def __init__(self, config: Config, member: str) -> None:
+        self._config, self._member = config, member
+        self.clock, self.network = SystemClock(), SystemNetwork()
+        self._secrets = Secrets(config.secrets)
+        self.own = derive.node_settings(config, member)
+
+    async def build(self) -> Running:
+        """Raises UsageError, EnvironmentTrouble, EngineError."""
+        config = self._config
+        processes = SystemProcesses(self.clock)
+        server = await open_server(config, self._member, self.clock, processes)
+        database = NodeDatabase(server)
+        store = open_store(config.store, config.cluster, self.clock, self.network, self._secrets, self._member)
+        settings = node_settings(config, self._member, self._secrets.wire_key())
+        state = self.own.node.directory / "state"
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        appliers = Appliers(_command, dict(os.environ), self.clock, processes)
+        parent = processes.run_id(os.getpid())
+
+        def make_order(sender: int, member: str, number: int) -> Order:
+            pair = f"{number}-{sender}"
+            settings_of_it = ApplierSettings(
+                local=_local(server),
+                peer=_peer(server, member),
+                peer_name=member,
+                number=number,
+                peer_number=sender,
+                durability=config.durability.value,
+                spool=state / f"spool-{pair}",
+                state_file=state / f"applier-{pair}.state",
+                parent=parent,
+            )
+            return Order(settings_of_it.model_dump_json(), state / f"applier-{pair}.json", settings_of_it.state_file)
+
+        agent = NodeAgent(settings, store, database, appliers, make_order, self.clock, SystemRandomness(), self.network)
+        forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
+        control = NodeControl(agent, config, self.clock, forward)
+        api = Server(control, config.cluster, self._member, lambda: self._secrets.read(Secret.API_TOKEN), self.clock)
+        return Running(api, store, lambda: self._start_api(api), (agent.run,))
+
+    async def _start_api(self, api: Server) -> None:
+        tls = ssl_context(self.own.tls, Purpose.SERVE_HTTP) if self.own.tls else None
+        await api.start(self.network, self.own.bind.api, tls)
+
+    def _client(self) -> Client:
+        tls = ssl_context(self.own.tls, Purpose.CALL_HTTP) if self.own.tls else None
+        return Client(self.network, self.clock, tls, self._secrets.read(Secret.API_TOKEN))
+
+
+def _command(settings: Path) -> list[str]:
+    return [sys.executable, "-m", _APPLIER, str(settings)]
+
+
+def _local(server: DatabaseServer) -> dict[str, str | int]:
+    parameters = local_parameters(server.settings, APPLIER_ROLE) | {"dbname": server.settings.database}
+    del parameters["replication"]
+    return parameters
+
+
+def _peer(server: DatabaseServer, member: str) -> dict[str, str | int]:
+    settings = server.settings
+    return remote_parameters(settings, settings.addresses[member]) | {"dbname": settings.database}

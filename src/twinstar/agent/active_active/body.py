@@ -1,0 +1,90 @@
+"""The agent's hold on its own database: what is there, and the effects that change it."""
+
+from __future__ import annotations
+
+import logging
+
+from twinstar.agent.active_active.appliers import Appliers
+from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, NodeState, Stage
+from twinstar.model.address import Address
+from twinstar.model.errors import EngineError
+from twinstar.ports.clock import Clock
+from twinstar.rules.active_active.plan import Become, Copy, Database, Effect, Make, Own, Start
+
+_ASK_MS = 1_000.0
+
+log = logging.getLogger(__name__)
+
+
+class Body:
+    def __init__(self, database: NodeDatabase, appliers: Appliers, addresses: dict[str, Address], clock: Clock) -> None:
+        self.database, self.appliers, self._addresses, self._clock = database, appliers, addresses, clock
+        self.mark = database.mark()
+        self.running = False
+        self.state: NodeState | None = None
+        """What it last said; None while it does not run, or has not answered."""
+        self.looked_at_ms = -1e12
+        """When the question was asked that `state` answers."""
+        self.doubt = False
+        """It runs and did not answer when it was last asked."""
+        self.progress = ""
+
+    async def look(self) -> None:
+        """Brings what is known up to date. Raises EngineError when the data directory is somebody else's."""
+        self.mark = self.database.mark()
+        self.running = self.database.running()
+        if not self.running or self.mark.stage is not Stage.NODE:
+            self.state, self.doubt = None, False
+            return
+        asked_ms = self._clock.now_ms()
+        try:
+            state = await self.database.state(_ASK_MS)
+        except EngineError as error:
+            if not self.doubt:
+                log.warning("%s", error)
+            self.doubt = True
+            return
+        if state.number != self.mark.number:
+            raise EngineError(
+                f"The database says that it is node {state.number}, and the mark beside it says {self.mark.number}: "
+                "somebody has put another one there. Put the right one back, or empty the node's directory."
+            )
+        self.state, self.doubt, self.looked_at_ms = state, False, asked_ms
+
+    @property
+    def number(self) -> int:
+        """Of the node that is here; 0: none."""
+        return self.mark.number if self.mark.stage is Stage.NODE else 0
+
+    def own(self, dead: frozenset[int]) -> Own:
+        """As the rules want it. `dead`: senders that are read no more."""
+        stage, number = self.mark.stage, self.mark.number
+        database = Database(stage.value)
+        if stage is not Stage.NODE:
+            return Own(database, made_for=number, running=self.running)
+        state, running = self.state, self.running
+        if state is None:
+            return Own(database, number, running=running)
+        applied = {sender: max(lsn, self.appliers.told(sender).applied) for sender, lsn in state.applied.items()}
+        received = {sender: applied.get(sender, 0) for sender in dead}
+        return Own(database, number, running=running, slots=state.slots, applied=applied, received=received)
+
+    async def perform(self, effect: Effect) -> None:
+        """Carries out one effect. Raises EngineError."""
+        try:
+            match effect:
+                case Make(number):
+                    await self.database.make(number, self._say)
+                case Copy(donor, number):
+                    await self.database.copy(donor, self._addresses[donor], number, self._say)
+                case Become(number):
+                    await self.database.become(number)
+                case Start():
+                    await self.database.start()
+        finally:
+            self.progress = ""
+            await self.look()
+
+    def _say(self, sentence: str) -> None:
+        self.progress = sentence
+        log.info("%s", sentence)

@@ -1,0 +1,90 @@
+"""The cluster as one node's agent sees it: `status --json` of an active-active cluster (`docs/status.md`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinstar.agent.active_active.agent import NodeAgent
+from twinstar.config import derive, dsn
+from twinstar.config.schema import Config
+from twinstar.model.membership import Node, NodeState
+from twinstar.model.wire import Gossip
+
+UNREACHABLE = "unreachable"
+
+
+def cluster_status(agent: NodeAgent, config: Config) -> dict[str, Any]:
+    """Made from what is known already, without asking anybody."""
+    membership = agent.roster.membership
+    members = [_member(agent, config, node.name) for node in config.nodes]
+    inside = [each.member for each in membership.in_state(NodeState.IN)] if membership else []
+    is_open = any(member["open"] for member in members)
+    return {
+        "cluster": config.cluster,
+        "strategy": config.strategy,
+        "durability": config.durability.value,
+        "epoch": membership.epoch if membership else 0,
+        "phase": "serving" if inside else "founding",
+        "leader": None,
+        "required": agent.settings.required,
+        "copies": sorted(inside),
+        "policy": derive.policy(config),
+        "paused": False,
+        "open": is_open,
+        "store": {"kind": "etcd" if config.store.etcd else "embedded", "reachable": agent.roster.ok},
+        "endpoints": {"any": dsn.client_dsn(config, "any"), "read": dsn.client_dsn(config, "read")},
+        "members": members,
+        "waiting_for": "" if is_open else agent.note or "No node is open yet.",
+        "restart_pending": [],
+        "drift": [],
+    }
+
+
+def _member(agent: NodeAgent, config: Config, name: str) -> dict[str, Any]:
+    node = derive.node(config, name)
+    said = agent.own_gossip() if name == agent.settings.me else agent.voices.gossip(name)
+    address = derive.addresses(node).database
+    membership = agent.roster.membership
+    entry = membership.of(name) if membership else None
+    extra = said.extra if said else {}
+    return {
+        "name": name,
+        "dsn": dsn.member_dsn(config, node),
+        "role": "node",
+        "number": entry.number if entry else None,
+        "state": said.state if said else entry.state.value if _is_gone(entry) and entry else UNREACHABLE,
+        "open": bool(extra.get("open")),
+        "host": address.host,
+        "port": address.port,
+        "lag_ms": max(extra.get("lags_ms", {}).values(), default=0.0) if said else None,
+        "lags_ms": _named(agent, extra.get("lags_ms", {})),
+        "skews_ms": extra.get("skews_ms", {}),
+        "sessions": extra.get("sessions"),
+        "dead_letters": extra.get("dead_letters"),
+        "conflicts": extra.get("conflicts"),
+        "agent_pid": said.agent_pid or None if said else None,
+        "engine_pid": said.engine_pid or None if said else None,
+        "guard_pid": None,
+        "tags": {},
+        "note": _note(said, entry),
+    }
+
+
+def _is_gone(entry: Node | None) -> bool:
+    return entry is not None and entry.state is NodeState.DEAD
+
+
+def _note(said: Gossip | None, entry: Node | None) -> str:
+    if said is not None:
+        return said.note
+    return "Declared dead." if _is_gone(entry) else "Its agent is not heard."
+
+
+def _named(agent: NodeAgent, by_number: dict[str, float]) -> dict[str, float]:
+    """By member instead of by number."""
+    membership = agent.roster.membership
+    found = {}
+    for number, value in by_number.items():
+        node = membership.node(int(number)) if membership else None
+        found[node.member if node else number] = value
+    return found

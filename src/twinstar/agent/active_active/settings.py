@@ -1,0 +1,62 @@
+"""What the agent of a node that takes writes needs to know of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twinstar.config import derive
+from twinstar.config.schema import Config
+from twinstar.model.address import Address
+from twinstar.model.register import Durability
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    cluster: str
+    me: str
+    secret: bytes = field(repr=False)
+    agents: dict[str, Address]
+    """Where each member's agent hears; this one's is where it listens."""
+    databases: dict[str, Address]
+    """Where each member's database is reached."""
+    directory: Path
+    """The node's."""
+    durability: Durability
+    required: int
+    """`quorum`: how many other nodes must have received a commit."""
+    degrade: bool
+    """Fewer, when fewer are there."""
+    removal_ms: float
+    clock_bound_ms: float
+    hung_query_ms: float
+    hung_strikes: int
+
+    @property
+    def state_file(self) -> Path:
+        return self.directory / "state" / "member.json"
+
+    @property
+    def leave_file(self) -> Path:
+        """Is there while this member is told to stay away."""
+        return self.directory / "state" / "leave"
+
+
+def node_settings(config: Config, member: str, secret: bytes) -> NodeSettings:
+    """Of one member; `secret` signs datagrams. Raises UsageError when it has no entry."""
+    own = derive.node_settings(config, member)
+    return NodeSettings(
+        cluster=config.cluster,
+        me=member,
+        secret=secret,
+        agents={m: a.agent for m, a in own.peers.items()} | {member: own.bind.agent},
+        databases={m: a.database for m, a in own.peers.items()},
+        directory=own.node.directory,
+        durability=config.durability,
+        required=derive.required(config),
+        degrade=derive.policy(config) == "degrade",
+        removal_ms=config.removal_ms,
+        clock_bound_ms=config.clock_bound_ms,
+        hung_query_ms=own.timings.hung_query_ms,
+        hung_strikes=own.timings.hung_strikes,
+    )

@@ -1,0 +1,171 @@
+"""Three nodes that all take writes: how they come, die, return, leave and are replaced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.cluster.real import NODE, RealCluster, member
+from twinstar.cli.make_cluster import Wishes
+
+pytestmark = [pytest.mark.slow]
+
+_PATIENCE_S = 60.0
+
+
+class Nodes:
+    """The cluster, and what clients of single nodes do and see."""
+
+    def __init__(self, cluster: RealCluster) -> None:
+        self.cluster = cluster
+        for name in cluster.names:
+            self.run(name, "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at text, n int)")
+        self.told("tables", "add", "orders")
+
+    def told(self, *arguments: str) -> Any:
+        return self.cluster.told(*arguments)
+
+    def run(self, name: str, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(member(self.cluster.status(), name)["dsn"], autocommit=True) as session:
+            cursor = session.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def write(self, name: str, count: int = 10) -> None:
+        self.run(name, f"INSERT INTO orders (at, n) SELECT '{name}', i FROM generate_series(1, {count}) i")
+
+    def rows(self, name: str) -> list[tuple[Any, ...]]:
+        return self.run(name, "SELECT * FROM orders ORDER BY id")
+
+    def equal(self, *names: str) -> list[tuple[Any, ...]]:
+        """Waits until these nodes have the same rows."""
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            seen = [self.rows(name) for name in names]
+            if all(rows == seen[0] for rows in seen):
+                return seen[0]
+            assert time.monotonic() < until, f"{names} still differ: {[len(rows) for rows in seen]} rows"
+            time.sleep(0.1)
+
+    def number(self, name: str) -> int | None:
+        found: int | None = member(self.cluster.status(), name)["number"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    cluster = RealCluster(tmp_path_factory.mktemp("nodes") / "cluster", Wishes(strategy="active-active"))
+    try:
+        cluster.up()
+        yield Nodes(cluster)
+    finally:
+        cluster.remove()
+
+
+@pytest.fixture
+def nodes(started: Nodes) -> Nodes:
+    started.cluster.whole(_PATIENCE_S)
+    return started
+
+
+def test_every_node_takes_writes_and_all_have_them(nodes: Nodes) -> None:
+    before = len(nodes.rows("n1"))
+    for name in nodes.cluster.names:
+        nodes.write(name)
+    rows = nodes.equal(*nodes.cluster.names)
+    assert len(rows) == before + 30
+    assert len({key for key, *_ in rows}) == len(rows), "no two nodes give one number"
+
+
+def test_the_router_spreads_sessions_over_the_nodes(nodes: Nodes) -> None:
+    any_dsn = nodes.cluster.status()["endpoints"]["any"]
+    sessions = [psycopg.connect(any_dsn, autocommit=True) for _ in range(6)]
+    try:
+        where = [session.execute("SELECT current_setting('port')").fetchone() for session in sessions]
+    finally:
+        for session in sessions:
+            session.close()
+    assert sorted(where.count(each) for each in set(where)) == [2, 2, 2]
+
+
+def test_a_node_that_dies_does_not_concern_the_others_and_catches_up(nodes: Nodes) -> None:
+    nodes.write("n2")
+    nodes.equal("n1", "n2", "n3")
+    number = nodes.number("n2")
+    nodes.cluster.kill("n2", *NODE)
+    for name in ("n1", "n3"):
+        nodes.write(name)
+    nodes.equal("n1", "n3")
+    nodes.cluster.start("n2")
+    nodes.cluster.whole(_PATIENCE_S)
+    nodes.equal("n1", "n2", "n3")
+    assert nodes.number("n2") == number, "it is the same node"
+
+
+def test_an_agent_that_dies_takes_no_database_with_it(nodes: Nodes) -> None:
+    with psycopg.connect(member(nodes.cluster.status(), "n3")["dsn"], autocommit=True) as session:
+        nodes.cluster.kill("n3", "agent")
+        session.execute("INSERT INTO orders (at, n) VALUES ('n3', 0)")
+        nodes.cluster.start("n3")
+        nodes.cluster.whole(_PATIENCE_S)
+        session.execute("INSERT INTO orders (at, n) VALUES ('n3', 1)")
+    nodes.equal("n1", "n2", "n3")
+
+
+def test_a_node_leaves_in_order_and_comes_back_under_a_new_number(nodes: Nodes) -> None:
+    nodes.write("n3")
+    number = nodes.number("n3")
+    assert nodes.told("leave", "n3", "--yes")["ok"]
+    rows = nodes.equal("n1", "n2")
+    assert any(at == "n3" for _, at, *_ in rows), "what it had is with the others"
+    left = nodes.cluster.until(lambda s: member(s, "n3")["number"] is None, "n3 is gone")
+    assert left["copies"] == ["n1", "n2"]
+    with pytest.raises(psycopg.OperationalError):
+        nodes.run("n3", "SELECT 1")
+    slots = "SELECT count(*) FROM pg_replication_slots"
+    nodes.cluster.until(lambda _: nodes.cluster.ask("n1", slots) == [(1,)], "nothing is kept for it any more")
+    nodes.write("n1")
+    assert nodes.told("rejoin", "n3")["ok"]
+    nodes.cluster.whole(_PATIENCE_S)
+    nodes.equal("n1", "n2", "n3")
+    assert nodes.number("n3") not in (None, number)
+
+
+def test_one_that_was_declared_dead_comes_back_as_a_copy(nodes: Nodes) -> None:
+    nodes.write("n1")
+    nodes.equal("n1", "n2", "n3")
+    number = nodes.number("n1")
+    nodes.cluster.kill("n1", *NODE)
+    refused = nodes.cluster.cli("remove", "n2", "--yes")
+    assert refused.returncode == 1
+    assert "is alive" in refused.stderr + refused.stdout
+    nodes.cluster.until(lambda s: member(s, "n1")["state"] == "unreachable", "n1 is not heard any more")
+    nodes.told("remove", "n1", "--yes")
+    nodes.cluster.until(lambda s: s["copies"] == ["n2", "n3"], "n1 is out")
+    nodes.write("n2")
+    nodes.cluster.start("n1")
+    nodes.cluster.whole(_PATIENCE_S)
+    nodes.equal("n1", "n2", "n3")
+    assert nodes.number("n1") not in (None, number)
+
+
+def test_all_of_them_restarted_at_once(nodes: Nodes) -> None:
+    for name in nodes.cluster.names:
+        nodes.write(name)
+    numbers = [nodes.number(name) for name in nodes.cluster.names]
+    nodes.cluster.power_loss()
+    nodes.cluster.start("store", *nodes.cluster.names, "router")
+    nodes.cluster.whole(_PATIENCE_S)
+    nodes.equal(*nodes.cluster.names)
+    assert [nodes.number(name) for name in nodes.cluster.names] == numbers
+
+
+def test_what_is_not_this_strategys_is_said(nodes: Nodes, tmp_path: Path) -> None:
+    for command in (("switchover",), ("failover",), ("pause",)):
+        refused = nodes.cluster.cli(*command)
+        assert refused.returncode == 1
+        assert "No node leads" in refused.stderr + refused.stdout, tmp_path
