@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,10 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def read_body(command: Command, body: bytes) -> dict[str, Any]:
+_KINDS: dict[type, str] = {bool: "true or false", str: "text", int: "a whole number", list: "a list"}
+
+
+def read_body(fields: Mapping[str, Field], body: bytes) -> dict[str, Any]:
     """The command's fields, complete with defaults; an empty body is an empty object. Raises UsageError."""
     try:
         raw = json.loads(body) if body.strip() else {}
@@ -53,10 +56,10 @@ def read_body(command: Command, body: bytes) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UsageError('The body is no JSON object: send one such as {"to": "n2"}.')
     for name in raw:
-        if name not in command.fields:
-            known = ", ".join(f"`{field}`" for field in command.fields) or "none"
+        if name not in fields:
+            known = ", ".join(f"`{field}`" for field in fields) or "none"
             raise UsageError(f"`{name}` is not a known field of this command: known here are {known}.")
-    return {name: _value(name, field, raw.get(name)) for name, field in command.fields.items()}
+    return {name: _value(name, field, raw.get(name)) for name, field in fields.items()}
 
 
 def _value(name: str, field: Field, value: Any) -> Any:
@@ -64,8 +67,8 @@ def _value(name: str, field: Field, value: Any) -> Any:
         if field.required:
             raise UsageError(f"`{name}` is missing: name it in the JSON body.")
         return field.default
-    if not isinstance(value, field.kind):
-        kind = "true or false" if field.kind is bool else "text"
+    if type(value) is not field.kind:
+        kind = _KINDS[field.kind]
         raise UsageError(f"`{name}` must be {kind}, not {json.dumps(value)}.")
     if value == "":
         raise UsageError(f"`{name}` is empty: name a member, or leave it out.")

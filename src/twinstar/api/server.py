@@ -14,14 +14,16 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from microdot import Microdot, Request, Response
 
-from twinstar.api.commands import COMMANDS, Command, read_body
-from twinstar.api.control import Control
+from twinstar.api.commands import COMMANDS, Field, read_body
+from twinstar.api.control import Control, Outcome
 from twinstar.api.exchange import read_request, write_response
 from twinstar.api.health import CHECKS, parse_size
+from twinstar.api.tables import TABLE_COMMANDS, TableCommand, Tables
 from twinstar.model.errors import TwinstarError, UsageError
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Address, Network
@@ -39,8 +41,18 @@ _Handler = Callable[[Request], Awaitable[Response]]
 class Server:
     """Serves one agent's `control`. `token` is asked for at each command, so that a changed secret counts at once."""
 
-    def __init__(self, control: Control, cluster: str, member: str, token: Callable[[], str], clock: Clock) -> None:
+    def __init__(
+        self,
+        control: Control,
+        cluster: str,
+        member: str,
+        token: Callable[[], str],
+        clock: Clock,
+        tables: Tables | None = None,
+    ) -> None:
+        """`tables`: of a node that takes writes."""
         self._control = control
+        self._tables = tables
         self._token = token
         self._clock = clock
         self._names = (cluster, member)
@@ -97,7 +109,12 @@ class Server:
         app.route("/history", methods=["GET"])(self._reads(self._control.history))
         app.route("/metrics", methods=["GET"])(self._metrics)
         for name, command in COMMANDS.items():
-            app.route(f"/{name}", methods=["POST"])(self._changes(name, command))
+            run = partial(command.run, self._control)
+            app.route(f"/{name}", methods=["POST"])(self._changes(name, command.fields, run))
+        if self._tables is not None:
+            for name, asked in TABLE_COMMANDS.items():
+                answer = partial(_answered, asked, self._tables)
+                app.route(f"/{name}", methods=["POST"])(self._changes(name, asked.fields, answer))
         for code, message in _REFUSALS.items():
             app.errorhandler(code)(_refusal(code, message))
         return app
@@ -136,18 +153,20 @@ class Server:
 
     # -- what there is to change -----------------------------------------------------------------------------------
 
-    def _changes(self, name: str, command: Command) -> _Handler:
+    def _changes(
+        self, name: str, wanted: dict[str, Field], run: Callable[[dict[str, Any]], Awaitable[Outcome]]
+    ) -> _Handler:
         async def handle(request: Request) -> Response:
             refusal = self._unauthorised(request)
             if refusal:
                 return refusal
             try:
-                fields = read_body(command, request.body or b"")
+                fields = read_body(wanted, request.body or b"")
             except UsageError as error:
                 return _refused(400, str(error))
-            _log.info("%s asked for over HTTP by %s with %s", name, request.client_addr, fields)
+            _log.log(_loudness(name), "%s asked for over HTTP by %s with %s", name, request.client_addr, fields)
             try:
-                outcome = await command.run(self._control, fields)
+                outcome = await run(fields)
             except TwinstarError as error:
                 return _refused(503, str(error))
             return _json(asdict(outcome), 200 if outcome.ok else 409)
@@ -168,6 +187,19 @@ class Server:
         if not hmac.compare_digest(given.strip().encode(), expected.encode()):
             return _refused(403, "This is not the cluster's token: use the secret `api_token` of this cluster.")
         return None
+
+
+async def _answered(command: TableCommand, tables: Tables, fields: dict[str, Any]) -> Outcome:
+    try:
+        return Outcome(True, "", await command.run(tables, fields))
+    except UsageError as error:
+        return Outcome(False, str(error))
+
+
+def _loudness(name: str) -> int:
+    """What reads only is asked for many times."""
+    quiet = name.startswith("rows/") or name.endswith(("/list", "/check", "/show"))
+    return logging.DEBUG if quiet and name != "rows/send" else logging.INFO
 
 
 _REFUSALS = {

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from twinstar.api import asking
+from twinstar.api.all_nodes import Ask, refused
 from twinstar.api.client import Client
 from twinstar.api.control import Outcome
 from twinstar.config.derive import addresses, node, tls_of
@@ -13,6 +14,7 @@ from twinstar.config.schema import Config
 from twinstar.config.secrets import Secret, Secrets
 from twinstar.config.tls import Purpose, ssl_context
 from twinstar.model.address import Address
+from twinstar.model.errors import UsageError
 from twinstar.ports.clock import SystemClock
 from twinstar.ports.system_network import SystemNetwork
 
@@ -46,6 +48,24 @@ def command(config: Config, name: str, *, at: str | None = None, **fields: Any) 
 def command_each(config: Config, name: str, **fields: Any) -> dict[str, Outcome]:
     """Has a command carried out by every agent: one outcome for each node, also for those that do not answer."""
     return asyncio.run(asking.command_each(_commanding(config), _agents(config), name, **fields))
+
+
+def asker(config: Config) -> Ask:
+    """A way to each node that takes writes, for questions about its tables. Raises UsageError."""
+    if config.strategy != "active-active":
+        raise UsageError(
+            "This cluster is active-passive: its tables are written to on the leader alone, and there is nothing to "
+            "take in, to bring together or to compare."
+        )
+    client, agents = _commanding(config), _agents(config)
+
+    async def ask(member: str, command: str, fields: dict[str, Any]) -> dict[str, Any]:
+        outcome = await client.command(agents[member], command, **fields)
+        if not outcome.ok:
+            raise refused(member, outcome.message)
+        return outcome.details
+
+    return ask
 
 
 def _agents(config: Config) -> dict[str, Address]:

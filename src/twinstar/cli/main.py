@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from twinstar.cli import commands_cluster, commands_local, commands_proof, lazy
+from twinstar.cli import commands_cluster, commands_local, commands_proof, commands_tables, lazy
 from twinstar.model.errors import TwinstarError, UsageError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 commands_local.register(app)
 lazy.register(app)
 commands_cluster.register(app)
+commands_tables.register(app)
 commands_proof.register(app)
 
 

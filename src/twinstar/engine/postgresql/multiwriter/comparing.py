@@ -34,10 +34,11 @@ async def key_at(connection: Connection, table: Table, within: Range, place: int
     return tuple(row) if row is not None else None
 
 
-async def summarise(connection: Connection, table: Table, within: Range) -> Sum:
-    """Raises EngineError."""
+async def summarise(connection: Connection, table: Table, within: Range, *, users_alone: bool = False) -> Sum:
+    """`users_alone`: of the users' columns, not of the rows' versions. Raises EngineError."""
     where, values = _within(table, within)
-    query = f"SELECT count(*), coalesce(bit_xor({_digest(table)}), 0)::int8 FROM ONLY {relation(table)} AS t {where}"
+    digest = f"coalesce(bit_xor({_digest(table, users_alone=users_alone)}), 0)::int8"
+    query = f"SELECT count(*), {digest} FROM ONLY {relation(table)} AS t {where}"
     async with _reading(connection, table):
         row = await (await connection.execute(query.encode(), values)).fetchone()
     assert row is not None, "an aggregate has a row"
@@ -132,8 +133,12 @@ def _version(table: Table) -> str:
     return f"coalesce(t.{STAMP}, 0), {_digest(table)}"
 
 
-def _digest(table: Table) -> str:
-    values = ", ".join(f't.{ident(column.name)}::pg_catalog.text COLLATE "C"' for column in table.sent_columns)
+def _digest(table: Table, *, users_alone: bool = False) -> str:
+    values = ", ".join(
+        f't.{ident(column.name)}::pg_catalog.text COLLATE "C"'
+        for column in table.sent_columns
+        if not (users_alone and column.ours)
+    )
     return f"pg_catalog.hash_record_extended(ROW({values}), 0)"
 
 

@@ -78,17 +78,19 @@ async def list_conflicts(
     table: tuple[str, str] | None = None,
     since: datetime | None = None,
     limit: int | None = None,
+    number: int | None = None,
 ) -> tuple[Conflict, ...]:
     """The conflicts that this node has seen, oldest first: of one table (schema, name), from a time on, the newest so
-    many.
+    many; or the one with this number.
     """
     schema, name = table or (None, None)
     cursor = await connection.execute(
         f"SELECT {_FIELDS} FROM (SELECT * FROM twinstar.conflicts "
         "WHERE (%(schema)s::text IS NULL OR (schema = %(schema)s AND name = %(name)s)) "
         "AND (%(since)s::timestamptz IS NULL OR at >= %(since)s) "
+        "AND (%(number)s::int8 IS NULL OR id = %(number)s) "
         "ORDER BY id DESC LIMIT %(limit)s) AS c ORDER BY id".encode(),
-        {"schema": schema, "name": name, "since": since, "limit": limit},
+        {"schema": schema, "name": name, "since": since, "limit": limit, "number": number},
     )
     return tuple([_conflict(row) for row in await cursor.fetchall()])
 
