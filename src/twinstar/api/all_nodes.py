@@ -55,6 +55,8 @@ class Checked:
 
     obstacles: Mapping[str, tuple[str, ...]]
     highest: int = 0
+    rows: Sum | None = None
+    """What all of them have in it; None: one has rows, and the others are to get them."""
 
     @property
     def free(self) -> bool:
@@ -67,20 +69,24 @@ async def check_table(members: Iterable[str], ask: Ask, wish: Wish) -> Checked:
     found = {member: [str(each) for each in answer["obstacles"]] for member, answer in answers.items()}
     if not any(found.values()):
         first, model = next(iter(answers.items()))
+        alone = sum(answer["sum"]["rows"] > 0 for answer in answers.values()) == 1
         for member, answer in answers.items():
-            found[member] += [f"{wish.schema}.{wish.name} {why}" for why in _otherwise(first, model, answer)]
+            why = _otherwise(first, model, answer, alone=alone)
+            found[member] += [f"{wish.schema}.{wish.name} {each}" for each in why]
     highest = max((answer.get("highest", 0) for answer in answers.values()), default=0)
-    return Checked({member: tuple(sentences) for member, sentences in found.items()}, highest)
+    sums = [Sum(**answer["sum"]) for answer in answers.values() if "sum" in answer]
+    rows = sums[0] if len(set(sums)) == 1 else None
+    return Checked({member: tuple(sentences) for member, sentences in found.items()}, highest, rows)
 
 
-def _otherwise(first: str, model: Details, answer: Details) -> list[str]:
-    """In what the table is not as on the first node."""
+def _otherwise(first: str, model: Details, answer: Details, *, alone: bool) -> list[str]:
+    """In what the table is not as on the first node. `alone`: one node has rows, and the others have none."""
     if (answer["columns"], answer["key"]) != (model["columns"], model["key"]):
         return [f"has other columns or another key than on {first}: make them equal."]
-    if answer["sum"] != model["sum"] and not (answer["taken_in"] or model["taken_in"]):
+    if answer["sum"] != model["sum"] and not (alone or answer["taken_in"] or model["taken_in"]):
         return [
             f"has other rows than on {first} ({answer['sum']['rows']}, there {model['sum']['rows']}): nobody could say "
-            "which are right. Make them equal, or empty, and let nobody write to it meanwhile."
+            "which are right. Make them equal, or empty on all nodes but one."
         ]
     return []
 
@@ -91,7 +97,8 @@ async def add_table(members: Iterable[str], ask: Ask, wish: Wish) -> Checked:
     checked = await check_table(names, ask, wish)
     if checked.free:
         for member in names:
-            await ask(member, "tables/add", {**wish.fields(), "above": checked.highest})
+            equal = {"rows": checked.rows.rows, "digest": checked.rows.digest} if checked.rows else {}
+            await ask(member, "tables/add", {**wish.fields(), "above": checked.highest, **equal})
         # What a node wrote before another one had the table waits there.
         await everywhere(names, ask, "dead-letters/retry", {})
     return checked

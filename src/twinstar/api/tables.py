@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twinstar.api.commands import Field
-from twinstar.model.comparing import Key, Range
+from twinstar.model.comparing import Key, Range, Sum
 
 Details = dict[str, Any]
 
@@ -48,8 +48,9 @@ class Tables(Protocol):
         """`obstacles`, `columns` (name and type), `key`, `highest` (number given by its sequences), `sum`."""
         ...
 
-    async def add(self, wish: Wish, above: int) -> Details:
-        """Takes it in; its sequences go on above this number."""
+    async def add(self, wish: Wish, above: int, equal: Sum | None) -> Details:
+        """Takes it in; its sequences go on above this number. `equal`: the rows that every node has; where this one has
+        others meanwhile, or when this is None, it sends all of them to the others."""
         ...
 
     async def leave_out(self, schema: str, name: str) -> Details: ...
@@ -106,8 +107,8 @@ TABLE_COMMANDS: dict[str, TableCommand] = {
     "tables/list": TableCommand({}, lambda tables, _: tables.listed()),
     "tables/check": TableCommand(_TABLE | _POLICY, lambda tables, body: tables.check(_wish(body))),
     "tables/add": TableCommand(
-        _TABLE | _POLICY | {"above": Field(int, required=True)},
-        lambda tables, body: tables.add(_wish(body), body["above"]),
+        _TABLE | _POLICY | {"above": Field(int, required=True), "rows": Field(int), "digest": Field(int)},
+        lambda tables, body: tables.add(_wish(body), body["above"], _sum(body)),
     ),
     "tables/remove": TableCommand(_TABLE, lambda tables, body: tables.leave_out(body["schema"], body["table"])),
     "conflicts/list": TableCommand(
@@ -148,6 +149,10 @@ TABLE_COMMANDS: dict[str, TableCommand] = {
 def _wish(body: Details) -> Wish:
     groups = tuple([_texts(group) for group in body["groups"] or ()])
     return Wish(body["schema"], body["table"], _texts(body["counters"] or ()), groups, body["function"])
+
+
+def _sum(body: Details) -> Sum | None:
+    return None if body["rows"] is None else Sum(body["rows"], body["digest"])
 
 
 def _range(body: Details) -> Range:

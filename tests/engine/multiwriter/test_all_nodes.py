@@ -116,17 +116,39 @@ async def test_with_an_obstacle_on_one_node_nothing_is_changed_on_any(cluster: C
     ("otherwise", "sentence"),
     [
         ("ALTER TABLE t ADD w int", "has other columns or another key than on n1"),
-        ("INSERT INTO t VALUES (1, 'x')", "has other rows than on n1 (1, there 0)"),
+        ("INSERT INTO t VALUES (1, 'y'), (2, 'z')", "has other rows than on n1 (2, there 1)"),
     ],
 )
 async def test_tables_that_are_not_the_same_everywhere_are_refused(
     cluster: Cluster, otherwise: str, sentence: str
 ) -> None:
     await cluster.do("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    for member in ("n1", "n2"):
+        await cluster.nodes[member].do("INSERT INTO t VALUES (1, 'x')")
     await cluster.nodes["n3"].do(otherwise)
     checked = await check_table(cluster.members, cluster.ask, T)
     assert checked.obstacles["n2"] == ()
     assert sentence in checked.obstacles["n3"][0]
+
+
+async def test_rows_that_one_node_alone_has_are_sent_and_those_that_all_have_are_not(cluster: Cluster) -> None:
+    await cluster.do("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    await cluster.nodes["n2"].do("INSERT INTO t VALUES (1, 'x')")
+    await cluster.add()
+    assert await cluster.nodes["n2"].ask("SELECT twinstar_stamp > 0 FROM t") is True
+    await cluster.do("CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
+    await cluster.add(Wish("public", "u"))
+    assert [await node.ask("SELECT twinstar_stamp FROM u") for node in cluster.nodes.values()] == [None] * 3
+
+
+async def test_what_is_written_while_it_is_taken_in_is_sent(cluster: Cluster) -> None:
+    await cluster.do("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    checked = await check_table(cluster.members, cluster.ask, T)
+    assert checked.rows is not None
+    await cluster.nodes["n1"].do("INSERT INTO t VALUES (1, 'late')")
+    equal = {"rows": checked.rows.rows, "digest": checked.rows.digest}
+    await cluster.ask("n1", "tables/add", {**T.fields(), "above": 0, **equal})
+    assert await cluster.nodes["n1"].ask("SELECT twinstar_stamp > 0 FROM t") is True
 
 
 async def test_a_table_that_some_have_is_said(cluster: Cluster) -> None:

@@ -21,7 +21,7 @@ from twinstar.engine.postgresql.multiwriter.fragments import ident
 from twinstar.engine.postgresql.multiwriter.obstacles import obstacles
 from twinstar.engine.postgresql.multiwriter.session import Connection, connect_locally
 from twinstar.engine.postgresql.multiwriter.table import Policy, Table, describe
-from twinstar.model.comparing import Key, Range
+from twinstar.model.comparing import Key, Range, Sum
 from twinstar.model.errors import EngineError, UsageError
 
 _APPLICATION = "twinstar tables"
@@ -62,8 +62,7 @@ class NodeTables:
             schema, name = ident(wish.schema), ident(wish.name)
             await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {objects.APPLIER_ROLE}".encode())
             await connection.execute(f"GRANT SELECT ON {schema}.{name} TO {objects.APPLIER_ROLE}".encode())
-        async with _session(self._applier) as connection:
-            whole = await comparing.summarise(connection, table, Range(), users_alone=True)
+        whole = await self._users_rows(table)
         return {
             "obstacles": [],
             "columns": kind,
@@ -73,13 +72,18 @@ class NodeTables:
             "taken_in": taken_in,
         }
 
-    async def add(self, wish: Wish, above: int) -> Details:
+    async def add(self, wish: Wish, above: int, equal: Sum | None) -> Details:
         async with _session(self._superuser) as connection:
             number = await objects.node_number(connection)
             if number is None:
                 raise EngineError("This database is no node yet: wait until `twinstar status` shows it as one.")
+            table = await describe(connection, wish.schema, wish.name)
             async with connection.transaction():
-                table = await objects.take_in(connection, wish.schema, wish.name, _policy(wish))
+                # Nobody writes to it between the look and the taking in.
+                lock = f"LOCK TABLE {ident(wish.schema)}.{ident(wish.name)} IN SHARE ROW EXCLUSIVE MODE"
+                await connection.execute(lock.encode())
+                send = equal is None or equal != await self._users_rows(table)
+                table = await objects.take_in(connection, wish.schema, wish.name, _policy(wish), send_rows=send)
                 made = await sequences.node_aware_sequences(connection, table, number, above=above)
         return {"sequences": [asdict(each) for each in made]}
 
@@ -139,6 +143,10 @@ class NodeTables:
             for key in keys:
                 await (comparing.write_anew if anew else comparing.send_again)(connection, table, key)
         return {}
+
+    async def _users_rows(self, table: Table) -> Sum:
+        async with _session(self._applier) as connection:
+            return await comparing.summarise(connection, table, Range(), users_alone=True)
 
     @asynccontextmanager
     async def _rows_of(self, schema: str, name: str) -> AsyncIterator[tuple[Connection, Table]]:
