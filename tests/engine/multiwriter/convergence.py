@@ -27,9 +27,18 @@ from twinstar.engine.postgresql.multiwriter.upkeep import run_repairs, settle
 DEFINITIONS = (
     "CREATE TABLE items (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0, code int UNIQUE, big text)",
     "CREATE TABLE pairs (a int, b text, v numeric, at timestamptz DEFAULT now(), PRIMARY KEY (a, b))",
+    "CREATE TABLE counted (id int PRIMARY KEY, label text, hits int DEFAULT 0 NOT NULL, stock numeric DEFAULT 0 NOT NULL)",
+    "INSERT INTO counted SELECT i FROM generate_series(0, 4) AS i",
+    "CREATE TABLE grouped (id int PRIMARY KEY, a int, b int, c text, d text, e bigint NOT NULL DEFAULT 0)",
     "CREATE TABLE ends (id int PRIMARY KEY, turn int)",
 )
-TABLES: dict[str, Policy | None] = {"items": None, "pairs": None, "ends": None}
+TABLES: dict[str, Policy | None] = {
+    "items": None,
+    "pairs": None,
+    "counted": Policy(counters=("hits", "stock")),
+    "grouped": Policy(groups=(("a", "b"), ("c",)), counters=("e",)),
+    "ends": None,
+}
 KEYS, CODES = 25, 40
 _SKEW_US = 5_000_000
 _WITHIN_S = 90.0
@@ -44,6 +53,10 @@ _EXPECTED = (
 )
 
 Random = random.Random
+
+
+def _same_key(name: str) -> str:
+    return " AND ".join(f"t.{column} = d.{column}" for column in (("a", "b") if name == "pairs" else ("id",)))
 
 
 def insert_item(rng: Random) -> str:
@@ -92,12 +105,62 @@ def write_pair(rng: Random) -> str:
     )
 
 
+def write_grouped(rng: Random) -> str:
+    key = rng.randrange(6)
+    number = rng.randrange(1000)
+    change = rng.choice(
+        (f"a = {number}, b = {number}", f"c = '{number}'", f"d = '{number}'", "e = e + 1", f"d = '{number}', e = e - 1")
+    )
+    return rng.choice(
+        (
+            f"INSERT INTO grouped VALUES ({key}, {number}, {number}, '{number}', '{number}', 3) ON CONFLICT DO NOTHING",
+            *(f"UPDATE grouped SET {change} WHERE id = {key}",) * 3,
+            f"DELETE FROM grouped WHERE id = {key}",
+        )
+    )
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """What is not there yet, because nobody has written to the row since it was taken in, has a meaning."""
+    first = {"twinstar_stamp": 0, "twinstar_born": 0, "twinstar_base": -1}
+    return repr(sorted((name, first.get(name) if value is None else value) for name, value in row.items()))
+
+
+@dataclass(frozen=True)
+class Added:
+    """A statement that adds to both counters of a row."""
+
+    key: int
+    amount: int
+    insert: bool
+
+    def __str__(self) -> str:
+        if self.insert:
+            return (
+                f"INSERT INTO counted VALUES ({self.key}, 'new', {self.amount}, {self.amount}) ON CONFLICT (id) "
+                f"DO UPDATE SET hits = counted.hits + {self.amount}, stock = counted.stock + {self.amount}"
+            )
+        return f"UPDATE counted SET hits = hits + {self.amount}, stock = stock + {self.amount} WHERE id = {self.key}"
+
+
+def add(rng: Random, level: str) -> Added:
+    # Above READ COMMITTED an inserted row counts from itself on.
+    insert = level == "read committed" and rng.random() < 0.5
+    return Added(rng.randrange(10), rng.randint(-5, 9), insert)
+
+
+def relabel(rng: Random) -> str:
+    return f"UPDATE counted SET label = '{rng.random()}' WHERE id = {rng.randrange(10)}"
+
+
 STATEMENTS: tuple[tuple[Callable[[Random], str], int], ...] = (
     (insert_item, 5),
     (update_item, 8),
     (update_many, 1),
     (delete_item, 3),
     (write_pair, 4),
+    (write_grouped, 6),
+    (relabel, 1),
 )
 
 
@@ -111,6 +174,8 @@ class World:
     strikes: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     """Transactions by how they ended."""
+    sums: dict[int, list[int]] = field(default_factory=lambda: {key: [0, 0] for key in range(10)})
+    """The least and the greatest that a counter may be: they differ by what nobody knows to be committed."""
     over: bool = False
 
     # -- clients ---------------------------------------------------------------------------------------------------
@@ -125,19 +190,39 @@ class World:
             await asyncio.sleep(0.05)
 
     async def _transaction(self, connection: psycopg.AsyncConnection[Any], rng: Random) -> None:
-        makers, weights = zip(*STATEMENTS, strict=True)
-        statements = [make(rng) for make in rng.choices(makers, weights, k=rng.choice((1, 1, 1, 2, 4)))]
         level = rng.choice(("read committed", "read committed", "repeatable read", "serializable"))
+        makers, weights = zip(*STATEMENTS, strict=True)
+        statements: list[str | Added] = [
+            make(rng) for make in rng.choices(makers, weights, k=rng.choice((1, 1, 1, 2, 4)))
+        ]
+        if rng.random() < 0.2:
+            statements.append(add(rng, level))
+        added: list[Added] = []
+        committing = False
         try:
             await connection.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
             for statement in statements:
-                await connection.execute(statement.encode())
-            await connection.execute(b"ROLLBACK" if rng.random() < 0.1 else b"COMMIT")
+                cursor = await connection.execute(str(statement).encode())
+                if isinstance(statement, Added) and cursor.rowcount:
+                    added.append(statement)
+            committing = rng.random() > 0.1
+            await connection.execute(b"COMMIT" if committing else b"ROLLBACK")
             self.done["ended"] += 1
+            self._count(added if committing else [])
         except _EXPECTED as error:
             self.done[type(error).__name__] += 1
+            if committing and (error.sqlstate or "")[:2] not in ("23", "40"):
+                self._count(added, known=False)
             await connection.rollback()
         await asyncio.sleep(rng.random() * 0.01)
+
+    def _count(self, added: list[Added], *, known: bool = True) -> None:
+        for each in added:
+            least, greatest = self.sums[each.key]
+            self.sums[each.key] = [
+                least + (each.amount if known else min(0, each.amount)),
+                greatest + (each.amount if known else max(0, each.amount)),
+            ]
 
     async def upkeep(self, node: Node) -> None:
         """What a node's agent does now and then."""
@@ -242,16 +327,32 @@ class World:
     def conflicts(self) -> int:
         return sum(node.do("SELECT count(*) FROM twinstar.conflicts")[0][0] for node in self.nodes)
 
+    def miscounted(self) -> list[str]:
+        """Counters that are not what was added to them."""
+        values = {key: (hits, stock) for key, hits, stock in self.nodes[0].do("SELECT id, hits, stock FROM counted")}
+        return [
+            f"counter {key} is {values.get(key)} instead of {least} to {greatest}"
+            for key, (least, greatest) in self.sums.items()
+            if not all(least <= value <= greatest for value in values.get(key, (0, 0)))
+        ]
+
     def differences(self) -> list[str]:
-        """Rows and tombstones that are not the same on all nodes."""
+        """Rows, tombstones and contributions that are not the same on all nodes."""
         found = []
-        for name in TABLES:
-            companion = f"twinstar.deleted_{slug_of('public', name)}"
-            for query in (
+        for name, policy in TABLES.items():
+            slug = slug_of("public", name)
+            dead = "to_jsonb(d) - 'twinstar_was' - 'twinstar_unsettled' - 'twinstar_image'"
+            queries = [
                 f"SELECT to_jsonb(t) FROM {name} AS t",
-                f"SELECT to_jsonb(d) - 'twinstar_was' - 'twinstar_unsettled' FROM {companion} AS d",
-            ):
-                states = [{repr(sorted(row.items())) for (row,) in node.do(query)} for node in self.nodes]
+                f"SELECT {dead} FROM twinstar.deleted_{slug} AS d",
+                # What a tombstone keeps counts for as long as there is no row, which has it then.
+                f"SELECT {dead} || coalesce(d.twinstar_image, '{{}}') FROM twinstar.deleted_{slug} AS d "
+                f"WHERE NOT EXISTS (SELECT FROM {name} AS t WHERE {_same_key(name)})",
+            ]
+            if policy is not None and policy.counters:
+                queries.append(f"SELECT to_jsonb(c) FROM twinstar.counted_{slug} AS c")
+            for query in queries:
+                states = [{_shown(row) for (row,) in node.do(query)} for node in self.nodes]
                 everywhere = set.intersection(*states)
                 for node, state in zip(self.nodes, states, strict=True):
                     found += [f"node {node.number} alone or with another: {row[:300]}" for row in state - everywhere]
