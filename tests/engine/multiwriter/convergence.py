@@ -27,7 +27,8 @@ from twinstar.engine.postgresql.multiwriter.upkeep import run_repairs, settle
 DEFINITIONS = (
     "CREATE TABLE items (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0, code int UNIQUE, big text)",
     "CREATE TABLE pairs (a int, b text, v numeric, at timestamptz DEFAULT now(), PRIMARY KEY (a, b))",
-    "CREATE TABLE counted (id int PRIMARY KEY, label text, hits int DEFAULT 0 NOT NULL, stock numeric DEFAULT 0 NOT NULL)",
+    "CREATE TABLE counted (id int PRIMARY KEY, label text, hits int DEFAULT 0 NOT NULL, stock numeric(9) DEFAULT 0 "
+    "NOT NULL)",
     "INSERT INTO counted SELECT i FROM generate_series(0, 4) AS i",
     "CREATE TABLE grouped (id int PRIMARY KEY, a int, b int, c text, d text, e bigint NOT NULL DEFAULT 0)",
     "CREATE TABLE ends (id int PRIMARY KEY, turn int)",
