@@ -238,12 +238,13 @@ class World:
 
     # -- strikes ---------------------------------------------------------------------------------------------------
 
-    async def strike(self, duration_s: float) -> None:
-        """One after the other; some of them are still felt when the next one comes."""
-        until = time.monotonic() + duration_s
+    async def strike(self, transactions: int) -> None:
+        """One after the other, until clients have done so much; some are still felt when the next one comes."""
         strikes = (self._cut, self._cut, self._kill_applier, self._kill_database, self._end_sessions)
-        while time.monotonic() < until:
+        while self.done["ended"] < transactions:
             await asyncio.sleep(self.rng.random() * 0.6)
+            if self.rng.random() < 0.4:
+                self.heal()
             strike = self.rng.choice(strikes)
             node = self.rng.choice(self.nodes)
             self.strikes.append(f"{strike.__name__.strip('_')} {node.number}")
@@ -342,13 +343,15 @@ class World:
         found = []
         for name, policy in TABLES.items():
             slug = slug_of("public", name)
+            summed = "{" + ",".join(policy.counters if policy is not None else ()) + "}"
             dead = "to_jsonb(d) - 'twinstar_was' - 'twinstar_unsettled' - 'twinstar_image'"
             queries = [
                 f"SELECT to_jsonb(t) FROM {name} AS t",
                 f"SELECT {dead} FROM twinstar.deleted_{slug} AS d",
-                # What a tombstone keeps counts for as long as there is no row, which has it then.
-                f"SELECT {dead} || coalesce(d.twinstar_image, '{{}}') FROM twinstar.deleted_{slug} AS d "
-                f"WHERE NOT EXISTS (SELECT FROM {name} AS t WHERE {_same_key(name)})",
+                # What a tombstone keeps counts for as long as there is no row, which has it then; but not its counters,
+                # which are summed anew.
+                f"SELECT {dead} || (coalesce(d.twinstar_image, '{{}}') - '{summed}'::text[]) "
+                f"FROM twinstar.deleted_{slug} AS d WHERE NOT EXISTS (SELECT FROM {name} AS t WHERE {_same_key(name)})",
             ]
             if policy is not None and policy.counters:
                 queries.append(f"SELECT to_jsonb(c) FROM twinstar.counted_{slug} AS c")
@@ -361,7 +364,7 @@ class World:
         return sorted(found) + [f"dead letter: {letter}" for each in letters for letter in each]
 
 
-async def converge(servers: list[Server], folder: Path, seed: int, duration_s: float) -> World:
+async def converge(servers: list[Server], folder: Path, seed: int, transactions: int) -> World:
     """Plays a seed. Whoever asked looks at what is different then."""
     rng = Random(seed)
     nodes = [Node(number, server, "postgres", folder) for number, server in enumerate(servers, 1)]
@@ -381,7 +384,7 @@ async def converge(servers: list[Server], folder: Path, seed: int, duration_s: f
                 tasks.create_task(world.upkeep(node))
                 for _ in range(2):
                     tasks.create_task(world.client(node, rng.randrange(2**32)))
-            await world.strike(duration_s)
+            await world.strike(transactions)
             world.over = True
             world.heal()
         await world.settle()

@@ -21,7 +21,7 @@ COUNT = int(os.environ.get("TWINSTAR_CONVERGENCE_SEEDS", "100"))
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_nodes_end_up_equal(seeds: tuple[str, Path], tmp_path: Path, seed: int) -> None:
-    await play(seeds, tmp_path, seed, duration_s=3)
+    await play(seeds, tmp_path, seed, transactions=500)
 
 
 @pytest.mark.soak
@@ -30,12 +30,12 @@ async def test_many_times_nodes_end_up_equal(seeds: tuple[str, Path], tmp_path: 
     for seed in range(FIRST, FIRST + COUNT):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        await play(seeds, folder, seed, duration_s=8)
+        await play(seeds, folder, seed, transactions=1500)
 
 
-async def play(seeds: tuple[str, Path], folder: Path, seed: int, duration_s: float) -> None:
+async def play(seeds: tuple[str, Path], folder: Path, seed: int, transactions: int) -> None:
     with fresh(seeds) as servers:
-        world = await converge(servers, folder, seed, duration_s)
+        world = await converge(servers, folder, seed, transactions)
         said = (
             f"seed {seed}, {world.durability}: {dict(world.done)}, {world.conflicts()} conflicts; "
             f"{', '.join(world.strikes)}"
@@ -43,5 +43,4 @@ async def play(seeds: tuple[str, Path], folder: Path, seed: int, duration_s: flo
         print(said)  # noqa: T201
         different = [*world.differences(), *world.miscounted()]
         assert not different, f"{said}\n" + "\n".join(different[:40])
-        assert world.done["ended"] > 100
-        assert world.conflicts() > 10
+        assert world.conflicts() > 0
