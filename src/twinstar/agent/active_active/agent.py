@@ -22,7 +22,7 @@ from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Voices,
 from twinstar.agent.errands import Paces
 from twinstar.agent.lane import Lane
 from twinstar.agent.memory import Memory
-from twinstar.engine.postgresql.multiwriter.node import NodeDatabase
+from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, Stage
 from twinstar.model.errors import EngineError, StoreUnavailable
 from twinstar.model.membership import Membership, NodeState
 from twinstar.model.register import Durability
@@ -40,6 +40,7 @@ _LOOK_CLOSELY_MS = 100.0
 _CLOCKS_MS = 5_000.0
 _FRESH_EVERY = 10
 _RETRY_MS = 500.0
+_PULSE_MS = 300.0
 
 MakeOrder = Callable[[int, str, int], Order]
 """(the sender's number, its member's name, one's own number) → its applier here."""
@@ -124,7 +125,7 @@ class NodeAgent:
     def view(self) -> View:
         membership = self.roster.membership
         dead = frozenset(each.number for each in membership.in_state(NodeState.DEAD)) if membership else frozenset()
-        said = self.voices.said()
+        said = self.voices.said(durable=self.body.mark.stage is not Stage.NODE)
         own = self.body.own(dead - self._read_now())
         later = self.voices.said(since_ms=self.body.looked_at_ms)
         own = _begun(own, said.values(), later.values())
@@ -218,6 +219,8 @@ class NodeAgent:
         }
         orders = {n: self._make_order(n, member, number) for n, member in plan.read.items() if n in known}
         places = plan.places if plan.places is not None and plan.places != frozenset(view.own.slots) else None
+        if self._somebody_joins(view) and self._paces.is_due("pulse", self._clock.now_ms(), _PULSE_MS):
+            self._beside("pulse", self.database.pulse())
         if places is not None:
             self._beside("places", self._keep_places(places))
         if begin:
@@ -226,6 +229,10 @@ class NodeAgent:
             self._beside("appliers", self.body.appliers.want(orders))
         if self.settings.durability is Durability.QUORUM:
             self._confirmations(view)
+
+    @staticmethod
+    def _somebody_joins(view: View) -> bool:
+        return view.membership is not None and bool(view.membership.in_state(NodeState.JOINING))
 
     async def _keep_places(self, receivers: frozenset[int]) -> None:
         await self.database.keep_places(receivers)
@@ -354,7 +361,7 @@ class NodeAgent:
             engine_pid=int(run.partition(":")[0]),
             guard_pid=0,
             note=self.note,
-            extra=gossip_extra(self.said(), more),
+            extra=gossip_extra(self.said(), state.applied if state else {}, more),
         )
 
     def _tell(self, view: View) -> None:

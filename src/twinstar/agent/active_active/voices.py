@@ -74,12 +74,15 @@ class Voices:
 
     # -- what is heard -------------------------------------------------------------------------------------------------
 
-    def said(self, since_ms: float = -1e12) -> dict[str, Said]:
-        """Of the members whose agents are heard now, without this one; what they said before `since_ms` left out."""
+    def said(self, since_ms: float = -1e12, *, durable: bool = False) -> dict[str, Said]:
+        """Of the members whose agents are heard now, without this one; what they said before `since_ms` left out.
+
+        `durable`: what a copy of theirs would know to have, which lags behind what they have.
+        """
         now = self.clock.now_ms()
         since_ms = max(since_ms, now - _GOSSIP_FRESH_MS)
         return {
-            member: _said(voice.gossip) if voice.gossip and voice.gossip_at_ms >= since_ms else Said(0)
+            member: _said(voice.gossip, durable) if voice.gossip and voice.gossip_at_ms >= since_ms else Said(0)
             for member, voice in self._voices.items()
             if now - voice.at_ms < _HEARD_MS
         }
@@ -172,23 +175,25 @@ class Voices:
         return self.addresses.get(member) if part is Part.AGENT else None
 
 
-def gossip_extra(said: Said, more: Mapping[str, Any]) -> dict[str, Any]:
+def gossip_extra(said: Said, durable: Mapping[int, int], more: Mapping[str, Any]) -> dict[str, Any]:
     """`Gossip.extra` of a node; JSON has no numbers for keys."""
     return {
         "number": said.number,
         "slots": {str(number): position for number, position in said.slots.items()},
         "applied": {str(number): position for number, position in said.applied.items()},
+        "durable": {str(number): position for number, position in durable.items()},
         "end": said.end,
         **more,
     }
 
 
-def _said(gossip: Gossip) -> Said:
+def _said(gossip: Gossip, durable: bool) -> Said:
     extra = gossip.extra
+    applied = extra.get("durable" if durable else "applied", {})
     return Said(
         int(extra.get("number", 0)),
         {int(number): int(position) for number, position in extra.get("slots", {}).items()},
-        {int(number): int(position) for number, position in extra.get("applied", {}).items()},
+        {int(number): int(position) for number, position in applied.items()},
         int(extra.get("end", 0)),
     )
 

@@ -48,6 +48,10 @@ SELECT pg_current_wal_flush_lsn()::text,
   (SELECT number FROM twinstar.node),
   (SELECT count(*) FROM twinstar.dead_letters), (SELECT count(*) FROM twinstar.conflicts)
 """
+_PULSE = """
+INSERT INTO twinstar.reports AS r (member, applied, floor) VALUES (twinstar.this_node(), '{}', 0)
+ON CONFLICT (member) DO UPDATE SET floor = r.floor
+"""
 _SLOTS = f"SELECT slot_name FROM pg_replication_slots WHERE slot_name ~ '^{_PREFIX}[0-9]+$' AND slot_type = 'logical'"
 
 
@@ -282,6 +286,12 @@ class NodeDatabase:
             )
         for name in sorted(wanted - there):
             await self._work.query(f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')", _LONG_MS)
+
+    async def pulse(self) -> None:
+        """Writes something that the others apply. Progress is kept with what is applied, and a copy has what was kept:
+        so a donor that hears nothing new would never be known to have what a newcomer's slot begins with.
+        """
+        await self._work.query(_PULSE, self.server.settings.query_deadline_ms)
 
     async def begin_at(self, sender: int, position: int) -> None:
         """Notes, where nothing is known of it, that the sender's log is here up to this position."""
