@@ -10,6 +10,7 @@ from twinstar.agent.active_active.agent import NodeAgent
 from twinstar.agent.active_active.appliers import Appliers, Order
 from twinstar.agent.active_active.control import NodeControl
 from twinstar.agent.active_active.settings import node_settings
+from twinstar.agent.active_active.tables import NodeTables
 from twinstar.agent.forwarding import forwarding
 from twinstar.agent.running import Running
 from twinstar.api.client import Client
@@ -18,7 +19,7 @@ from twinstar.config import derive
 from twinstar.config.schema import Config
 from twinstar.config.secrets import Secret, Secrets
 from twinstar.config.tls import Purpose, ssl_context
-from twinstar.engine.postgresql.connections import local_parameters, remote_parameters
+from twinstar.engine.postgresql.connections import local_parameters, remote_parameters, superuser_parameters
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase
 from twinstar.engine.postgresql.multiwriter.settings import ApplierSettings
 from twinstar.engine.postgresql.opening import open_server
@@ -73,8 +74,12 @@ class Assembly:
         agent = NodeAgent(settings, store, database, appliers, make_order, self.clock, SystemRandomness(), self.network)
         forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
         control = NodeControl(agent, config, self.clock, forward)
-        api = Server(control, config.cluster, self._member, lambda: self._secrets.read(Secret.API_TOKEN), self.clock)
+        tables = NodeTables(superuser_parameters(server.settings, server.settings.database), _local(server))
+        api = Server(control, config.cluster, self._member, self._token, self.clock, tables)
         return Running(api, store, lambda: self._start_api(api), (agent.run,))
+
+    def _token(self) -> str:
+        return self._secrets.read(Secret.API_TOKEN)
 
     async def _start_api(self, api: Server) -> None:
         tls = ssl_context(self.own.tls, Purpose.SERVE_HTTP) if self.own.tls else None
