@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.multiwriter.world import SETTINGS, Connection, Node, burials, images, prepare
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
+from twinstar.engine.postgresql.multiwriter.objects import APPLIER_ROLE
 from twinstar.engine.postgresql.multiwriter.upkeep import settle
 
 PLAIN = "CREATE TABLE t (id int PRIMARY KEY, v text)"
@@ -25,7 +26,9 @@ def far(key: int, value: str, stamp: int = FUTURE) -> Image:
 
 @asynccontextmanager
 async def session(node: Node, *, applies: bool = False) -> AsyncIterator[Connection]:
-    async with await psycopg.AsyncConnection.connect(node.conninfo, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        f"{node.conninfo} user={APPLIER_ROLE}" if applies else node.conninfo, autocommit=True
+    ) as connection:
         for name, value in (SETTINGS if applies else {}).items():
             await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         yield connection

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from tests.engine.postgresql.lab import Server
 from twinstar.engine.postgresql.multiwriter.applying import Applied, Applier, applier_of
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Contribution, Image
-from twinstar.engine.postgresql.multiwriter.objects import install, take_in
+from twinstar.engine.postgresql.multiwriter.objects import APPLIER_ROLE, install, take_in
 from twinstar.engine.postgresql.multiwriter.session import SESSION_SETTINGS
 from twinstar.engine.postgresql.multiwriter.table import GROUPS, STAMP, Policy, Table
 
@@ -136,8 +136,10 @@ def part(change: Image | Burial) -> Changes:
 
 
 @asynccontextmanager
-async def connected(server: Server, database: str, settings: dict[str, str] | None = None) -> AsyncIterator[Connection]:
-    connection = await AsyncConnection.connect(server.conninfo(), dbname=database, autocommit=True)
+async def connected(
+    server: Server, database: str, settings: dict[str, str] | None = None, **options: Any
+) -> AsyncIterator[Connection]:
+    connection = await AsyncConnection.connect(server.conninfo(), dbname=database, autocommit=True, **options)
     async with connection:
         for name, value in (settings or {}).items():
             await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
@@ -146,7 +148,8 @@ async def connected(server: Server, database: str, settings: dict[str, str] | No
 
 @asynccontextmanager
 async def node(server: Server, database: str, number: int) -> AsyncIterator[Node]:
-    async with connected(server, database) as user, connected(server, database, SETTINGS) as applier:
+    async with connected(server, database) as user:
         await install(user, number)
-        conninfo = f"{server.conninfo()} dbname={database}"
-        yield Node(number, conninfo, user, applier)
+        async with connected(server, database, SETTINGS, user=APPLIER_ROLE) as applier:
+            conninfo = f"{server.conninfo()} dbname={database}"
+            yield Node(number, conninfo, user, applier)

@@ -15,9 +15,9 @@ import psycopg
 from psycopg import AsyncConnection
 
 from twinstar.engine.postgresql.connections import sentence
-from twinstar.engine.postgresql.multiwriter.fragments import columns, companion, ident, relation
+from twinstar.engine.postgresql.multiwriter.fragments import columns, companion, counted, ident, next_stamp, relation
 from twinstar.engine.postgresql.multiwriter.session import exactly, quietly
-from twinstar.engine.postgresql.multiwriter.table import STAMP, Table
+from twinstar.engine.postgresql.multiwriter.table import BORN, GROUPS, STAMP, Table
 from twinstar.model.comparing import Key, Known, Range, Sum, Version
 from twinstar.model.errors import EngineError
 
@@ -74,18 +74,35 @@ async def send_again(connection: Connection, table: Table, key: Key) -> None:
     `session_replication_role`. Raises EngineError."""
     try:
         async with quietly(connection):
-            for what, alias in ((f"ONLY {relation(table)}", "t"), (companion(table), "d")):
-                again = f"UPDATE {what} AS {alias} SET {STAMP} = {alias}.{STAMP} WHERE {_is(table, alias)}"
+            for what, column in _all_of(table):
+                again = f"UPDATE {what} AS t SET {column} = t.{column} WHERE {_is(table, 't')}"
                 await connection.execute(again.encode(), key)
     except psycopg.Error as error:
         raise _trouble(table, error) from error
 
 
 async def write_anew(connection: Connection, table: Table, key: Key) -> None:
-    """Makes the row a new version, with the values that it has. Raises EngineError."""
-    newer = f"UPDATE ONLY {relation(table)} AS t SET {STAMP} = coalesce(t.{STAMP}, 0) + 1 WHERE {_is(table, 't')}"
-    async with _reading(connection, table):
-        await connection.execute(newer.encode(), key)
+    """Makes the row a new version, with the values that it has, past the users' triggers. Raises EngineError."""
+    try:
+        async with quietly(connection):
+            stamp = next_stamp(f"greatest(t.{STAMP}, (SELECT f.last_value FROM twinstar.floor AS f))")
+            locked = f"SELECT {stamp} FROM ONLY {relation(table)} AS t WHERE {_is(table, 't')} FOR NO KEY UPDATE"
+            row = await (await connection.execute(locked.encode(), key)).fetchone()
+            if row is None:
+                return
+            changes = [f"{STAMP} = {row[0]}"]
+            if table.groups:
+                changes.append(f"{GROUPS} = array_fill({row[0]}::int8, ARRAY[{len(table.cells)}])")
+            newer = f"UPDATE ONLY {relation(table)} AS t SET {', '.join(changes)} WHERE {_is(table, 't')}"
+            await connection.execute(newer.encode(), key)
+    except psycopg.Error as error:
+        raise _trouble(table, error) from error
+
+
+def _all_of(table: Table) -> list[tuple[str, str]]:
+    """Where something is known of a key, and a column of it that every row has."""
+    known = [(f"ONLY {relation(table)}", STAMP), (companion(table), STAMP)]
+    return [*known, (counted(table), BORN)] if table.counters else known
 
 
 @asynccontextmanager

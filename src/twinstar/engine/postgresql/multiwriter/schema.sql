@@ -140,7 +140,7 @@ DECLARE
 BEGIN
   FOR object IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'twinstar'::regnamespace AND c.relkind = 'r' LOOP
     EXECUTE format('ALTER TABLE %s OWNER TO twinstar_owner', object);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO twinstar_applier', object);
+    EXECUTE format('GRANT SELECT ON %s TO twinstar_applier', object);
   END LOOP;
   ALTER SEQUENCE twinstar.floor OWNER TO twinstar_owner;
   GRANT SELECT, UPDATE ON SEQUENCE twinstar.floor TO twinstar_applier;
@@ -155,4 +155,5 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO twinstar_applier', function);
   END LOOP;
 END $$;
+GRANT INSERT, UPDATE, DELETE ON twinstar.conflicts, twinstar.dead_letters, twinstar.repairs TO twinstar_applier;
 GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO twinstar_applier;

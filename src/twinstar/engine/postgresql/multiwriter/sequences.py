@@ -12,7 +12,8 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from twinstar.engine.postgresql.multiwriter.fragments import ident, relation
-from twinstar.engine.postgresql.multiwriter.table import Table
+from twinstar.engine.postgresql.multiwriter.objects import taken_in
+from twinstar.engine.postgresql.multiwriter.table import Table, describe
 from twinstar.model.errors import UsageError
 
 STEP = 1024
@@ -55,50 +56,76 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
 _LARGEST = {"int2": 2**15 - 1, "int4": 2**31 - 1, "int8": 2**63 - 1}
 
 
+async def spread_sequences(
+    connection: Connection, share: int, shares: int = STEP - 1, above: int = 0
+) -> tuple[NodeSequence, ...]:
+    """Lets the sequences of all tables that are taken in give numbers of this node alone.
+
+    `share` (1 to `shares`) is no other member's; the node's number will do. A node that comes in the place of one that
+    is gone may have its share, once it has all that the other ever sent. Where nodes have not got each other's rows
+    yet, `above` is the greatest number that is in use on any of them. What sessions have cached of a sequence (`CACHE`)
+    they still give: change before clients write. Can be done again, and never goes back.
+    Raises UsageError when the numbers do not suffice, or a sequence counts down.
+    """
+    if not 1 <= share <= shares:
+        raise UsageError(f"The share {share} is none of {shares}: choose one from 1 to {shares}.")
+    done: list[NodeSequence] = []
+    async with connection.transaction():
+        for schema, name in await taken_in(connection):
+            table = await describe(connection, schema, name)
+            done += await node_aware_sequences(connection, table, share, above=above, step=shares + 1)
+    return tuple(done)
+
+
+async def node_aware_sequences(
+    connection: Connection, table: Table, share: int, *, above: int = 0, step: int = STEP
+) -> tuple[NodeSequence, ...]:
+    """The same for one table."""
+    async with connection.transaction():
+        return tuple(
+            [await _spread(connection, table, found, share, step, above) for found in await _found(connection, table)]
+        )
+
+
 async def highest_in_use(connection: Connection, table: Table) -> int:
     """The greatest number that this node's sequences of the table have given, or its rows have; 0 for none."""
     return max([found.last for found in await _found(connection, table)], default=0)
 
 
-async def node_aware_sequences(
-    connection: Connection, table: Table, node: int, *, above: int, step: int = STEP
-) -> tuple[NodeSequence, ...]:
-    """Lets the sequences of the table's columns give numbers of this node alone.
-
-    `above` is the greatest `highest_in_use` of all nodes; the sequences go on above it. What sessions have cached of a
-    sequence (`CACHE`) they still give: change before clients write. Can be done again, and never goes back.
-    Raises UsageError when the numbers do not suffice, or the sequence counts down.
-    """
-    if not 0 < node < step:
-        raise UsageError(f"Node {node} does not fit into steps of {step}: choose a greater step.")
-    done = []
-    async with connection.transaction():
-        for found in await _found(connection, table):
-            start = max(above, found.last) + 1
-            start += (node - start) % step
-            name = f"{relation(table)}.{ident(found.column)}"
-            if found.increment < 0:
-                raise UsageError(f"The sequence of {name} counts down: let it count up (INCREMENT 1).")
-            if start + step > found.maximum:
-                raise UsageError(
-                    f"The numbers of {name} do not suffice: the next one of node {node} would be {start}, and "
-                    f"{found.maximum} is the last. Make the column and its sequence bigint."
-                )
-            await connection.execute(
-                f"ALTER SEQUENCE {found.sequence} INCREMENT BY {step} NO CYCLE RESTART WITH {start}".encode()
+async def _spread(
+    connection: Connection, table: Table, found: _Found, share: int, step: int, above: int
+) -> NodeSequence:
+    name = f"{relation(table)}.{ident(found.column)}"
+    if found.increment < 0:
+        raise UsageError(f"The sequence of {name} counts down: let it count up (INCREMENT 1).")
+    following = await _next(connection, found)
+    if found.increment == step and not found.cycles and following % step == share % step and following > above:
+        start = following
+    else:
+        start = max(above, found.last) + 1
+        start += (share - start) % step
+        if start + step > found.maximum:
+            raise UsageError(
+                f"The numbers of {name} do not suffice: the next one of this node would be {start}, and "
+                f"{found.maximum} is the last. Make the column and its sequence bigint, or use UUIDs."
             )
-            done.append(NodeSequence(found.column, found.sequence, start, (found.maximum - start) // step + 1))
-    return tuple(done)
+        await connection.execute(
+            f"ALTER SEQUENCE {found.sequence} INCREMENT BY {step} NO CYCLE RESTART WITH {start}".encode()
+        )
+    return NodeSequence(found.column, found.sequence, start, (found.maximum - start) // step + 1)
 
 
-async def wrong_sequences(connection: Connection, table: Table, node: int, step: int = STEP) -> tuple[str, ...]:
+async def wrong_sequences(connection: Connection, share: int, shares: int = STEP - 1) -> tuple[str, ...]:
     """For each sequence that might give another node's numbers a sentence; empty: all is well."""
+    step = shares + 1
+    tables = [await describe(connection, schema, name) for schema, name in await taken_in(connection)]
     return tuple(
         [
             f"{relation(table)}.{ident(found.column)} may get numbers that another node gives, too: its sequence does "
-            f"not count in steps of {step} from {node} on. Set it up again."
+            f"not count in steps of {step} from {share} on. Set it up again."
+            for table in tables
             for found in await _found(connection, table)
-            if found.increment != step or found.cycles or (await _next(connection, found) - node) % step
+            if found.increment != step or found.cycles or (await _next(connection, found) - share) % step
         ]
     )
 
