@@ -13,7 +13,7 @@ from twinstar.agent.body import Body
 from twinstar.agent.ledger import REGISTER, Ledger
 from twinstar.agent.memory import Memory
 from twinstar.model.address import Address
-from twinstar.model.effects import ChangeRegister, EngineEffect, PromoteFor, Reason, SealFor
+from twinstar.model.effects import ChangeRegister, EngineEffect, PromoteFor, Reason, SealFor, Stop
 from twinstar.model.engine import EngineStatus, Names
 from twinstar.model.errors import ProtocolBreach
 from twinstar.model.position import Position
@@ -91,6 +91,19 @@ def test_a_member_that_has_sealed_is_not_promoted_afterwards(tmp_path: Path, see
         assert sealed.position == bench.engine.disk.position
 
     on_a_bench(tmp_path, story, seed)
+
+
+def test_a_stop_that_was_broken_off_and_hangs_does_not_stand_in_the_way_of_a_seal(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        bench.engine.hung = True
+        await bench.break_off(Stop(), 50)
+        assert (await bench.engine.inspect()).status is EngineStatus.STOPPING
+        await bench.know(NAMED.but(epoch=3, phase=Phase.ELECTING))
+        async with bench.clock.timeout_ms(10_000):
+            await bench.body.perform(SealFor(3))
+        assert set(bench.ledger.seals(3)) == {"n1"}
+
+    on_a_bench(tmp_path, story)
 
 
 def test_a_promotion_rests_on_the_register_as_it_is_now(tmp_path: Path) -> None:

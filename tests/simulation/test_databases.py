@@ -36,6 +36,23 @@ def test_a_standby_that_hangs_while_it_should_follow_is_ended(tmp_path: Path, se
     play(tmp_path, story, seed)
 
 
+@seeds
+@pytest.mark.parametrize("whose", ["leader", "standby"])
+def test_a_stop_that_hangs_is_ended_although_who_began_it_was_killed(tmp_path: Path, seed: int, whose: str) -> None:
+    async def story(cluster: Cluster) -> None:
+        client = await serving(cluster)
+        member = leader_of(cluster) if whose == "leader" else standbys_of(cluster)[0]
+        run, member.engine.hung = member.engine.run, True
+        cluster.aside(member.engine.shut_down())
+        await cluster.kill_agent(member.name)
+        cluster.start(member.name)
+        await cluster.until("ended", lambda: member.engine.run != run)
+        await serves_on(cluster, client)
+        await cluster.until("whole again", cluster.whole)
+
+    play(tmp_path, story, seed)
+
+
 Trouble = Callable[[VirtualEngine], None]
 
 

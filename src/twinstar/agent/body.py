@@ -202,18 +202,20 @@ class Body:
         await self._enforce(Names(epoch, frozenset(), 0))
         self._begin_epoch(self.enforced_lsn)
 
-    async def _end_promotion(self) -> None:
+    async def _end_what_goes_on(self) -> None:
         """A promotion that was broken off, by us or with an earlier run of this agent, goes on in the database: it
-        would be a primary after it has sealed or attached. Only the end of its processes is sure to end it.
+        would be a primary after it has sealed or attached. Only the end of its processes is sure to end it. A stop that
+        was broken off goes on as well, and of one that hangs nothing can be asked any more.
         """
         self.state = await self._engine.inspect()
-        if self.state.status is EngineStatus.STANDBY and self.state.run == self._memory.now.run:
+        promoting = self.state.status is EngineStatus.STANDBY and self.state.run == self._memory.now.run
+        if promoting or self.state.status is EngineStatus.STOPPING:
             self.stopping = True
             await self._stop()
             await self._engine.start()
 
     async def _seal(self, effect: SealFor) -> None:
-        await self._end_promotion()
+        await self._end_what_goes_on()
         register = self._ledger.register
         ahead = register is not None and effect.epoch > register.epoch
         self._memory.promise(effect.epoch, handing_over=ahead)
@@ -267,7 +269,7 @@ class Body:
     async def _follow(self, effect: Follow) -> None:
         """Detach, compare, promise, attach; never attach to find out."""
         upstream = effect.upstream
-        await self._end_promotion()
+        await self._end_what_goes_on()
         in_vain = self.state.upstream == (upstream.member, upstream.epoch)
         position = await self._engine.detach()
         if position is None:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _LOOK_MS = 1_000
 _LOOK_CLOSELY_MS = 10
 _SLOTS_MS = 10_000
+_STOPPING_MS = 10_000
+"""For so long a database may be stopping without anybody waiting for it: longer than an agent's own stops."""
 _FRESH_EVERY = 10
 """A fresh connection is tried every so many of its deadlines while all is well."""
 _RUNNING = frozenset({EngineStatus.STANDBY, EngineStatus.PRIMARY})
@@ -56,6 +58,7 @@ class Watching:
         """Nothing is done about a database that hangs."""
         self._paces = Paces()
         self._impostors: frozenset[int] = frozenset()
+        self._stopping_since_ms: float | None = None
 
     @property
     def closely(self) -> bool:
@@ -96,8 +99,22 @@ class Watching:
                 self._doubt.set()
             if self._closely:
                 self._on_news()
+            self._end_lasting_stop()
             self._end_impostors()
             self._keep_slots()
+
+    def _end_lasting_stop(self) -> None:
+        """A stop that the agent waits for is followed by a kill. One that it does not wait for (it was broken off, or
+        begun by an earlier run of this agent, or by hand) may hang: then it answers nobody, and is not seen to hang.
+        """
+        status, now = self._body.state.status, self._clock.now_ms()
+        if status is not EngineStatus.STOPPING or self._lane.effect is not None or self.paused:
+            self._stopping_since_ms = None
+            return
+        self._stopping_since_ms = self._stopping_since_ms or now
+        if now - self._stopping_since_ms >= _STOPPING_MS:
+            log.error("the database has been stopping for %d ms: killing it", now - self._stopping_since_ms)
+            self._lane.want(Kill())
 
     def _end_impostors(self) -> None:
         """Ends who confirms under a member's name without being that member: PostgreSQL would count it.

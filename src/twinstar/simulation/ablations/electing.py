@@ -277,7 +277,7 @@ ELECTING = (
         "a broken-off promotion is ended",
         "Seal",
         "a promotion that was given up goes on in the database",
-        (Swap(f"{_BODY}._end_promotion", skipped_async()),),
+        (Swap(f"{_BODY}._end_what_goes_on", skipped_async()),),
         ("a promotion that hangs",),
     ),
     Ablation(

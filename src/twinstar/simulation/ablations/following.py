@@ -28,7 +28,7 @@ _RULES = "twinstar.rules.active_passive"
 
 async def _attached_blindly(original: Any, differs: Differs, body: Any, effect: Follow) -> None:
     """Attaches to find out."""
-    await body._end_promotion()
+    await body._end_what_goes_on()
     position = await body._engine.detach()
     if position is None:
         raise EngineError("The database is not running.")
