@@ -34,6 +34,7 @@ from twinstar.cli.make_cluster import Wishes, load_prepared, make_cluster
 from twinstar.cli.namespaces import Network
 from twinstar.config.derive import addresses, node, tls_of
 from twinstar.config.local import data_home
+from twinstar.config.strategies import belongs
 from twinstar.config.tls import Purpose, ssl_context
 from twinstar.drill.driver import Workload, make_table, present
 from twinstar.drill.history import Attempt, audit, longest_gap
@@ -46,6 +47,7 @@ from twinstar.ports.system_network import SystemNetwork
 
 AGENT, GUARD, DATABASE = "agent", "guard", "database"
 NODE = (AGENT, GUARD, DATABASE)
+AP = "active-passive"
 QUICK = {"voter_removal_ms": 2_000, "start_grace_ms": 3_000}
 """Where a test would otherwise wait for ten seconds."""
 _POLL_S = 0.05
@@ -77,7 +79,8 @@ class RealCluster:
     def edit(self, change: Change) -> None:
         """Changes the configuration's file; who runs learns of it by `twinstar reload`."""
         raw = yaml.safe_load(self.file.read_text())
-        raw["timing"] = {**QUICK, **(raw.get("timing") or {})}
+        quick = {key: value for key, value in QUICK.items() if belongs(f"timing.{key}", raw.get("strategy", AP))}
+        raw["timing"] = {**quick, **(raw.get("timing") or {})}
         change(raw)
         self.file.write_text(yaml.safe_dump(raw, sort_keys=False))
         self.config = load_prepared(self.file)
@@ -318,7 +321,7 @@ def describe(status: Status) -> str:
         f"required {status['required']} of {status['copies']} store {status['store']} {status['waiting_for']}"
     ]
     lines += [
-        f"  {each['name']} {each['role']} {each['state']} {each['position']} {each['note']}"
+        f"  {each['name']} {each['role']} {each['state']} {each.get('position', '')} {each['note']}"
         for each in status["members"]
     ]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from twinstar.api.commands import COMMANDS
 from twinstar.api.health import CHECKS
 from twinstar.api.metrics import Metrics
 from twinstar.api.status import MemberState
+from twinstar.api.tables import TABLE_COMMANDS
 from twinstar.config.schema import Config
 from twinstar.config.secrets import Secret
 
@@ -34,7 +35,13 @@ def test_every_secret_is_named(name: Secret) -> None:
 
 def test_every_field_and_state_of_the_status_is_explained() -> None:
     status = SmallCluster().status()
-    named = [*status, *status["members"][0], *MemberState, *(f"/{name}" for name in COMMANDS), *CHECKS]
+    named = [
+        *status,
+        *status["members"][0],
+        *MemberState,
+        *(f"/{name}" for name in (*COMMANDS, *TABLE_COMMANDS)),
+        *CHECKS,
+    ]
     missing = [name for name in named if not re.search(rf"`{re.escape(name)}[`.]", STATUS)]
     assert missing == []
 
