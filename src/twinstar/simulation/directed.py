@@ -7,6 +7,8 @@ from __future__ import annotations
 from twinstar.model.effects import PromoteFor, Reason
 from twinstar.model.register import Phase
 from twinstar.rules.active_passive import operator
+from twinstar.simulation.people_menu import next_name
+from twinstar.simulation.plan import MEMBERS
 from twinstar.simulation.scene import Fault, Scene
 from twinstar.simulation.stage import Stage
 
@@ -128,7 +130,56 @@ async def _too_late(scene: Scene, _: str) -> None:
         stage.broken(f"N: the time of a switchover was over before {leader} was ready, and it stopped in vain")
 
 
+async def _stranger(scene: Scene, _: str) -> None:
+    """A new member of which only the leader has been told is asked to lead, if it counts by then."""
+    stage, people = Stage(scene), scene.cluster.people
+    if not await stage.calm() or len(stage.cluster.names) + 1 not in MEMBERS or people.leaving:
+        return
+    name, leader, voters = next_name(scene), stage.register.leader, stage.register.voters
+    if not stage.register.required or not people.begin_to_add(name):
+        return
+    await people.bring(leader)
+    if not await stage.seen(lambda: name in stage.register.copies, 3_000, look_ms=10):
+        return
+    scene.tell("switchover", at=leader, to=name)
+    if await stage.seen(lambda: stage.register.leader == name, 6_000, look_ms=10) and not await stage.serves(5_000):
+        stage.broken(f"I5: {name} leads, and is a stranger to {', '.join(sorted(voters))}")
+
+
+async def _nobody_could(scene: Scene, _: str) -> None:
+    """A leader is not heard for a moment, and there are too few copies that could seal: it is left alone."""
+    stage = Stage(scene)
+    if not await stage.calm() or len(stage.register.voters) != 2 or stage.register.required != 1:
+        return
+    leader, epoch, voters = stage.register.leader, stage.register.epoch, stage.register.voters
+    all_copies, engine = stage.register.copies, stage.member(stage.one_of(voters)).engine
+    engine.troubles.fill_disk()
+    engine.crash()
+    await stage.pause(1_200, 2_000)  # the others have heard of it
+    stage.cut(leader, voters)
+    await stage.pause(900, 1_500)
+    stage.mend(leader, voters)
+    await stage.pause(1_000, 1_500)
+    engine.mend()
+    if stage.register.epoch > epoch and stage.register.copies == all_copies:
+        stage.broken(f"N: too few could seal, and {leader} of epoch {epoch} was replaced ({stage.register.evidence})")
+
+
+async def _needless_loss(scene: Scene, _: str) -> None:
+    """Somebody accepts a loss while everybody is there."""
+    stage = Stage(scene)
+    if not await stage.calm() or len(stage.register.copies) < 2 or not stage.register.required:
+        return
+    chosen = stage.one_of(stage.register.copies)
+    scene.tell("failover", at=chosen, to=chosen, accept_loss=True)
+    if await stage.seen(lambda: stage.register.reason == Reason.FORCED, 1_500):
+        stage.broken(f"N: a loss was accepted for {chosen}, and all copies were there")
+
+
 DIRECTED = (
+    Fault("nobody could replace it", _nobody_could, with_lease=False),
+    Fault("a needless loss", _needless_loss),
+    Fault("a stranger leads", _stranger, with_lease=False),
     Fault("a switchover too late", _too_late),
     Fault("a successor that is not ready", _not_ready, with_lease=False),
     Fault("a promotion that hangs", _promotion_hangs, with_lease=False),

@@ -38,7 +38,7 @@ CHANGING = (
         _CHANGING,
         "a new member may lead as soon as the leader's configuration has it",
         (Swap("twinstar.rules.active_passive.attached:known", altered(_known_here)),),
-        ("unknown to the others",),
+        ("a stranger leads",),
     ),
     Ablation(
         "a lease binds who has asked for it",
@@ -47,6 +47,13 @@ CHANGING = (
         (Swap(f"{_LEDGER}.change", instead(_asks_for_no_lease)),),
         ("a lease in doubt",),
         turns=True,
+    ),
+    Ablation(
+        "a loss is accepted when there is no other way",
+        "Accepting a loss",
+        "a loss is accepted although the copies answer with which nothing need be lost",
+        (Swap("twinstar.rules.active_passive.operator:_answers", always(False)),),
+        ("a needless loss",),
     ),
     Ablation(
         "an accepted loss is for one copy",

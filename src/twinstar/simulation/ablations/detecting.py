@@ -68,6 +68,14 @@ DETECTING = (
         ("one does not hear",),
     ),
     Ablation(
+        "enough say that they can seal",
+        _HOW,
+        "a candidacy begins although too few copies could seal for it",
+        (Swap(f"{_RULES}.local:can_seal", always(True)),),
+        ("nobody could replace it",),
+        voter_removal_ms=10_000,
+    ),
+    Ablation(
         "own stalls are discounted",
         _HOW,
         "who did not run itself calls the others silent",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinstar.router.routes import Route, Why
+from twinstar.router.routes import Knowledge, Route, Why
 from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped
 from twinstar.simulation.plan import StoreKind
 
@@ -27,6 +27,12 @@ async def _lets_in(original: Any, differs: Differs, engine: Any, *args: Any, **n
     engine.admits = True
 
 
+def _any_epoch(original: Any, differs: Differs, known: Knowledge, epoch: int) -> Knowledge:
+    if epoch < known.epoch:
+        differs()
+    return Knowledge(epoch=epoch, looked=known.looked) if epoch != known.epoch else known
+
+
 def _any_voter(own: tuple[str, ...], register: Any, body: Any, maximum_lag_bytes: int) -> tuple[str, ...]:
     return tuple(sorted({a.member for a in body.primary.attachments if a.genuine})) if body.primary else ()
 
@@ -44,6 +50,13 @@ SERVING = (
         "an epoch is called open before a new leader's log is confirmed",
         (Swap("twinstar.rules.active_passive.steady:is_open", always(True)),),
         ("the leader first",),
+    ),
+    Ablation(
+        "a router's epoch never goes back",
+        _OPENING,
+        "a router believes whoever spoke last of an epoch",
+        (Swap("twinstar.router.routes:Knowledge._reaching", instead(_any_epoch)),),
+        ("a former leader's clients",),
     ),
     Ablation(
         "the router's epoch check",
