@@ -18,7 +18,9 @@ from twinstar.agent.active_active.appliers import Appliers, Order
 from twinstar.agent.active_active.body import Body
 from twinstar.agent.active_active.roster import Roster
 from twinstar.agent.active_active.settings import NodeSettings
-from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Voices, gossip_extra
+from twinstar.agent.active_active.telling import gossip, statement
+from twinstar.agent.active_active.upkeep import ROUND_MS, Upkeep
+from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Voices
 from twinstar.agent.errands import Paces
 from twinstar.agent.lane import Lane
 from twinstar.agent.memory import Memory
@@ -41,6 +43,7 @@ _CLOCKS_MS = 5_000.0
 _FRESH_EVERY = 10
 _RETRY_MS = 500.0
 _PULSE_MS = 300.0
+_KEPT_UP = (State.SERVING, State.FENCED)
 
 MakeOrder = Callable[[int, str, int], Order]
 """(the sender's number, its member's name, one's own number) → its applier here."""
@@ -75,6 +78,7 @@ class NodeAgent:
             Sender(settings.cluster, settings.secret, settings.me, Part.AGENT, boot),
             Inbox(settings.cluster, settings.secret), _keeper(memory), self.statement, self._wake.set,
         )  # fmt: skip
+        self.upkeep = Upkeep(database, settings.tables, clock)
         self.plan = Plan(State.WAITING, "Starting.")
         self.admitted = False
         self.pid = os.getpid()
@@ -101,6 +105,7 @@ class NodeAgent:
                 task.cancel()
             await asyncio.gather(*self._side.values(), return_exceptions=True)
             await self.body.appliers.close()
+            await self.upkeep.close()
             self.voices.close()
             await self.database.close()
 
@@ -126,7 +131,7 @@ class NodeAgent:
         membership = self.roster.membership
         dead = frozenset(each.number for each in membership.in_state(NodeState.DEAD)) if membership else frozenset()
         said = self.voices.said(durable=self.body.mark.stage is not Stage.NODE)
-        own = self.body.own(dead - self._read_now())
+        own = self.body.own(dead - self.read_now())
         later = self.voices.said(since_ms=self.body.looked_at_ms)
         own = _begun(own, said.values(), later.values())
         said[self.settings.me] = replace(self.said(), end=self._own_end(own.number, later.values()))
@@ -165,7 +170,7 @@ class NodeAgent:
             return Said(0)
         return Said(own.number, own.slots, own.applied, state.end)
 
-    def _read_now(self) -> frozenset[int]:
+    def read_now(self) -> frozenset[int]:
         return self.body.appliers.senders
 
     def _act(self, view: View) -> None:
@@ -229,6 +234,14 @@ class NodeAgent:
             self._beside("appliers", self.body.appliers.want(orders))
         if self.settings.durability is Durability.QUORUM:
             self._confirmations(view)
+        if plan.state in _KEPT_UP and self._paces.is_due("upkeep", self._clock.now_ms(), ROUND_MS):
+            self._beside("upkeep", self._keep_up(number, view))
+
+    async def _keep_up(self, number: int, view: View) -> None:
+        assert view.membership is not None, "a node that serves is in it"
+        others = {each.number for each in view.membership.in_state(NodeState.IN, NodeState.LEAVING)} - {number}
+        dead = {each.number for each in view.membership.in_state(NodeState.DEAD)}
+        await self.upkeep.round(number, others, dead)
 
     @staticmethod
     def _somebody_joins(view: View) -> bool:
@@ -316,53 +329,20 @@ class NodeAgent:
 
     @property
     def lag_ms(self) -> float:
-        return max((self.body.appliers.told(number).lag_ms for number in self._read_now()), default=0.0)
+        return max((self.body.appliers.told(number).lag_ms for number in self.read_now()), default=0.0)
 
     @property
     def note(self) -> str:
         """One sentence when there is something to say."""
-        troubles = [self.body.appliers.told(number).trouble for number in sorted(self._read_now())]
+        troubles = [self.body.appliers.told(number).trouble for number in sorted(self.read_now())]
         said = (self._misfit, self.body.progress, self.lane.trouble, self.plan.note, *troubles, self.roster.trouble)
         return next(filter(None, said), "")
 
     def statement(self) -> PeerStatement:
-        membership = self.roster.membership
-        return PeerStatement(
-            number=self.body.number,
-            epoch=membership.epoch if membership else 0,
-            open=self.open,
-            reason="" if self.open else self.note or f"It is {self.plan.state.value}.",
-            lag_ms=self.lag_ms,
-            database=str(self.settings.databases[self.settings.me]),
-            wall_us=self._clock.wall_ms() * 1_000,
-        )
+        return statement(self, str(self.settings.databases[self.settings.me]), self._clock.wall_ms())
 
     def own_gossip(self) -> Gossip:
-        state = self.body.state
-        membership = self.roster.membership
-        run = self.database.server.run() or "0"
-        lags = {str(number): round(self.body.appliers.told(number).lag_ms, 1) for number in sorted(self._read_now())}
-        offsets = {m: (o.least_us + o.most_us) / 2_000 for m, o in self.voices.offsets().items()}
-        more = {
-            "open": self.open,
-            "sessions": state.sessions if state else 0,
-            "lags_ms": lags,
-            "skews_ms": offsets,
-            "dead_letters": state.dead_letters if state else 0,
-            "conflicts": state.conflicts if state else 0,
-        }
-        return Gossip(
-            role="node",
-            state=self.plan.state.value,
-            epoch=membership.epoch if membership else 0,
-            position="",
-            replayed="",
-            agent_pid=self.pid,
-            engine_pid=int(run.partition(":")[0]),
-            guard_pid=0,
-            note=self.note,
-            extra=gossip_extra(self.said(), state.applied if state else {}, more),
-        )
+        return gossip(self)
 
     def _tell(self, view: View) -> None:
         now = self._clock.now_ms()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinstar.config import derive
-from twinstar.config.schema import Config
+from twinstar.config.schema import Config, TableRule
 from twinstar.model.address import Address
 from twinstar.model.register import Durability
 
@@ -29,6 +29,7 @@ class NodeSettings:
     """Fewer, when fewer are there."""
     removal_ms: float
     clock_bound_ms: float
+    tables: tuple[TableRule, ...]
     hung_query_ms: float
     hung_strikes: int
 
@@ -57,6 +58,7 @@ def node_settings(config: Config, member: str, secret: bytes) -> NodeSettings:
         degrade=derive.policy(config) == "degrade",
         removal_ms=config.removal_ms,
         clock_bound_ms=config.clock_bound_ms,
+        tables=config.tables,
         hung_query_ms=own.timings.hung_query_ms,
         hung_strikes=own.timings.hung_strikes,
     )

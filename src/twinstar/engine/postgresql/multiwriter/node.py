@@ -304,15 +304,19 @@ class NodeDatabase:
     @asynccontextmanager
     async def superuser(self) -> AsyncIterator[DroppingConnection]:
         """A session of its own in the application's database. Raises EngineError when it cannot be opened."""
-        settings = self.server.settings
-        try:
-            connection = await connections.connect(connections.superuser_parameters(settings, settings.database))
-        except psycopg.Error as error:
-            raise connections.refused(settings, error) from error
+        connection = await self.open_superuser()
         try:
             yield connection
         finally:
             await connection.close()
+
+    async def open_superuser(self) -> DroppingConnection:
+        """The same, for whoever closes it. Raises EngineError."""
+        settings = self.server.settings
+        try:
+            return await connections.connect(connections.superuser_parameters(settings, settings.database))
+        except psycopg.Error as error:
+            raise connections.refused(settings, error) from error
 
     async def close(self) -> None:
         """Lets go of connections. The database goes on running."""
