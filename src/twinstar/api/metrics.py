@@ -43,6 +43,9 @@ class Metrics:
     start_time_seconds: float | None = _gauge("When this agent started, in seconds since 1970.")
     loop_lag_seconds: float | None = _gauge("How late this agent's loop woke at worst since its start.")
     apply_lag_seconds: float | None = _gauge("Active-active: age of the oldest change of another node to come.")
+    differing_rows: float | None = _gauge(
+        "Active-active: rows that differ between nodes, by this one's last comparison."
+    )
     dead_letters: float | None = _gauge("Active-active: changes of other nodes that could not be applied here.")
     conflicts: float | None = _gauge("Active-active: versions that lost a conflict, in this node's log.")
     sessions: float | None = _gauge("Active-active: sessions of the application.")

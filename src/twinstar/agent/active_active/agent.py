@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from twinstar.agent.active_active.appliers import Appliers, Order
-from twinstar.agent.active_active.body import Body
+from twinstar.agent.active_active.body import Body, begun
 from twinstar.agent.active_active.roster import Roster
 from twinstar.agent.active_active.settings import NodeSettings
+from twinstar.agent.active_active.sidelines import Sidelines
 from twinstar.agent.active_active.telling import gossip, statement
 from twinstar.agent.active_active.upkeep import ROUND_MS, Upkeep
+from twinstar.agent.active_active.verifying import AGAIN_MS, Verifying
 from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Voices
 from twinstar.agent.errands import Paces
 from twinstar.agent.lane import Lane
 from twinstar.agent.memory import Memory
+from twinstar.api.all_nodes import Ask
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, Stage
-from twinstar.model.errors import EngineError, StoreUnavailable
+from twinstar.model.errors import EngineError
 from twinstar.model.membership import Membership, NodeState
 from twinstar.model.register import Durability
 from twinstar.model.wire import Gossip, Inbox, Part, PeerStatement, Sender
@@ -34,14 +36,14 @@ from twinstar.ports.network import Network
 from twinstar.ports.randomness import Randomness
 from twinstar.rules.active_active import skew
 from twinstar.rules.active_active.life import decide
-from twinstar.rules.active_active.plan import Effect, Own, Plan, Said, State, View
+from twinstar.rules.active_active.membership import Missing
+from twinstar.rules.active_active.plan import Effect, Plan, Said, State, View
 from twinstar.store.base import Store
 
 _LOOK_MS = 1_000.0
 _LOOK_CLOSELY_MS = 100.0
 _CLOCKS_MS = 5_000.0
 _FRESH_EVERY = 10
-_RETRY_MS = 500.0
 _PULSE_MS = 300.0
 _KEPT_UP = (State.SERVING, State.FENCED)
 
@@ -61,6 +63,7 @@ class NodeAgent:
         database: NodeDatabase,
         appliers: Appliers,
         make_order: MakeOrder,
+        ask: Ask,
         clock: Clock,
         randomness: Randomness,
         network: Network,
@@ -78,6 +81,7 @@ class NodeAgent:
             Sender(settings.cluster, settings.secret, settings.me, Part.AGENT, boot),
             Inbox(settings.cluster, settings.secret), _keeper(memory), self.statement, self._wake.set,
         )  # fmt: skip
+        self.verifying = Verifying(ask, clock)
         self.upkeep = Upkeep(database, settings.tables, clock)
         self.plan = Plan(State.WAITING, "Starting.")
         self.admitted = False
@@ -85,7 +89,7 @@ class NodeAgent:
         self.renews = False
         """Its database has fallen too far behind: it leaves in order, and comes back as a copy."""
         self._paces = Paces()
-        self._side: dict[str, asyncio.Task[None]] = {}
+        self._beside = Sidelines(clock, self._wake.set)
         self._turned_ms = clock.now_ms()
         self._misfit = ""
         self._seen_number = 0
@@ -101,9 +105,7 @@ class NodeAgent:
                     tasks.create_task(each)
         finally:
             await self.lane.close()
-            for task in self._side.values():
-                task.cancel()
-            await asyncio.gather(*self._side.values(), return_exceptions=True)
+            await self._beside.close()
             await self.body.appliers.close()
             await self.upkeep.close()
             self.voices.close()
@@ -133,7 +135,7 @@ class NodeAgent:
         said = self.voices.said(durable=self.body.mark.stage is not Stage.NODE)
         own = self.body.own(dead - self.read_now())
         later = self.voices.said(since_ms=self.body.looked_at_ms)
-        own = _begun(own, said.values(), later.values())
+        own = begun(own, said.values(), later.values())
         said[self.settings.me] = replace(self.said(), end=self._own_end(own.number, later.values()))
         return View(
             me=self.settings.me,
@@ -179,7 +181,7 @@ class NodeAgent:
             return
         self.lane.want(plan.engine)
         if plan.change is not None:
-            self._beside("membership", self._change(plan.change))
+            self._beside.begin("membership", self._change(plan.change))
         gaps = {*plan.compare.values(), *(plan.read[n] for n in self.body.appliers.gaps & plan.read.keys())}
         if gaps and not self.renews:
             names = ", ".join(sorted(gaps))
@@ -192,25 +194,9 @@ class NodeAgent:
         if self.lane.effect is None and self.body.state is not None:
             self._attend_streams(plan, view)
             if plan.admit is not None and plan.admit != self.admitted:
-                self._beside("clients", self._clients(plan.admit))
+                self._beside.begin("clients", self._clients(plan.admit))
         elif not view.own.running:
             self.admitted = False
-
-    def _beside(self, what: str, work: Coroutine[Any, Any, None]) -> None:
-        """One of each kind at a time; after one that failed, a pause."""
-        running = self._side.get(what)
-        if running is not None and not running.done():
-            work.close()
-            return
-        self._side[what] = asyncio.create_task(self._carefully(what, work), name=what)
-
-    async def _carefully(self, what: str, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except (EngineError, StoreUnavailable, TimeoutError, OSError) as error:
-            log.warning("%s: %s", what, error)
-            await self._clock.sleep_ms(_RETRY_MS)
-        self._wake.set()
 
     async def _change(self, wanted: Membership) -> None:
         await self.roster.change(wanted)
@@ -225,17 +211,42 @@ class NodeAgent:
         orders = {n: self._make_order(n, member, number) for n, member in plan.read.items() if n in known}
         places = plan.places if plan.places is not None and plan.places != frozenset(view.own.slots) else None
         if self._somebody_joins(view) and self._paces.is_due("pulse", self._clock.now_ms(), _PULSE_MS):
-            self._beside("pulse", self.database.pulse())
+            self._beside.begin("pulse", self.database.pulse())
         if places is not None:
-            self._beside("places", self._keep_places(places))
+            self._beside.begin("places", self._keep_places(places))
         if begin:
-            self._beside("beginnings", self._begin(begin))
+            self._beside.begin("beginnings", self._begin(begin))
         if not self.body.appliers.is_as(orders):
-            self._beside("appliers", self.body.appliers.want(orders))
+            self._beside.begin("appliers", self.body.appliers.want(orders))
         if self.settings.durability is Durability.QUORUM:
             self._confirmations(view)
+        if plan.fetch is not None:
+            self._beside.begin("settling", self._settle(number, *plan.fetch, view))
+        elif plan.state is State.SERVING and self._verifies(number, view):
+            self._beside.begin("verifying", self._verify(view))
         if plan.state in _KEPT_UP and self._paces.is_due("upkeep", self._clock.now_ms(), ROUND_MS):
-            self._beside("upkeep", self._keep_up(number, view))
+            self._beside.begin("upkeep", self._keep_up(number, view))
+
+    async def _settle(self, number: int, dead: int, missing: Missing, view: View) -> None:
+        source = view.membership.node(missing.source) if view.membership else None
+        if source is None or source.member not in view.said:
+            return
+        log.info("%s has more of the log of node %d, which is dead: comparing with it", source.member, dead)
+        await self.verifying.make_equal(self.settings.me, source.member)
+        self.body.settled[number, dead] = missing.upto
+
+    def _verifies(self, number: int, view: View) -> bool:
+        """It is this node's part to compare all of them, and time to."""
+        inside = view.membership.in_state(NodeState.IN) if view.membership else ()
+        mine = bool(inside) and number == min(each.number for each in inside)
+        return mine and len(inside) > 1 and all(each.member in view.said for each in inside) and self._rested()
+
+    def _rested(self) -> bool:
+        return self._beside.idle("verifying") and self._paces.is_due("verify", self._clock.now_ms(), AGAIN_MS)
+
+    async def _verify(self, view: View) -> None:
+        assert view.membership is not None, "those who are in are compared"
+        await self.verifying.compare_all(frozenset(each.member for each in view.membership.in_state(NodeState.IN)))
 
     async def _keep_up(self, number: int, view: View) -> None:
         assert view.membership is not None, "a node that serves is in it"
@@ -358,20 +369,6 @@ class NodeAgent:
     def _others_change(view: View) -> bool:
         """Somebody comes, goes or is dead: what this node says is waited for."""
         return view.membership is None or any(each.state is not NodeState.IN for each in view.membership.nodes)
-
-
-def _begun(own: Own, said: Iterable[Said], later: Iterable[Said]) -> Own:
-    """With where reading begins of those from whom nothing has ever been read: at the slot that they keep.
-
-    Nothing is missed: the donor of this database has made the slot before the copy was begun, and who is newer than
-    this node has made it before its first write (guarantees 2 and 3 of the rules of life). What this node has confirmed
-    to others since it looked at itself (`later` is what they have said since) it had: only a look that came after their
-    word can show a gap.
-    """
-    begins = {each.number: each.slots[own.number] for each in said if own.number in each.slots}
-    confirmed = {each.number: each.slots[own.number] for each in later if own.number in each.slots}
-    applied = {**begins, **own.applied}
-    return replace(own, applied={sender: max(lsn, confirmed.get(sender, 0)) for sender, lsn in applied.items()})
 
 
 def _keeper(memory: Memory) -> Callable[[int], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from twinstar.agent.active_active.agent import NodeAgent
 from twinstar.agent.active_active.appliers import Appliers, Order
@@ -13,6 +14,7 @@ from twinstar.agent.active_active.settings import node_settings
 from twinstar.agent.active_active.tables import NodeTables
 from twinstar.agent.forwarding import forwarding
 from twinstar.agent.running import Running
+from twinstar.api.all_nodes import Ask, refused
 from twinstar.api.client import Client
 from twinstar.api.server import Server
 from twinstar.config import derive
@@ -71,12 +73,25 @@ class Assembly:
             )
             return Order(settings_of_it.model_dump_json(), state / f"applier-{pair}.json", settings_of_it.state_file)
 
-        agent = NodeAgent(settings, store, database, appliers, make_order, self.clock, SystemRandomness(), self.network)
+        agent = NodeAgent(
+            settings, store, database, appliers, make_order, self._asker(), self.clock, SystemRandomness(), self.network
+        )
         forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
         control = NodeControl(agent, config, self.clock, forward)
         tables = NodeTables(superuser_parameters(server.settings, server.settings.database), _local(server))
         api = Server(control, config.cluster, self._member, self._token, self.clock, tables)
         return Running(api, store, lambda: self._start_api(api), (agent.run,))
+
+    def _asker(self) -> Ask:
+        """A way to each node, this one included, for questions about its tables."""
+
+        async def ask(member: str, command: str, fields: dict[str, Any]) -> dict[str, Any]:
+            outcome = await self._client().command(self.own.peers[member].api, command, **fields)
+            if not outcome.ok:
+                raise refused(member, outcome.message)
+            return outcome.details
+
+        return ask
 
     def _token(self) -> str:
         return self._secrets.read(Secret.API_TOKEN)

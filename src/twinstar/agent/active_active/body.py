@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 
 from twinstar.agent.active_active.appliers import Appliers
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, NodeState, Stage
 from twinstar.model.address import Address
 from twinstar.model.errors import EngineError
 from twinstar.ports.clock import Clock
-from twinstar.rules.active_active.plan import Become, Copy, Database, Effect, Make, Own, Start
+from twinstar.rules.active_active.plan import Become, Copy, Database, Effect, Make, Own, Said, Start
 
 _ASK_MS = 1_000.0
 
@@ -28,6 +30,8 @@ class Body:
         self.doubt = False
         """It runs and did not answer when it was last asked."""
         self.progress = ""
+        self.settled: dict[tuple[int, int], int] = {}
+        """(own number, a dead sender's) → up to where that one's log is here, as comparing with another has shown."""
 
     async def look(self) -> None:
         """Brings what is known up to date. Raises EngineError when the data directory is somebody else's."""
@@ -66,7 +70,7 @@ class Body:
         if state is None:
             return Own(database, number, running=running)
         applied = {sender: max(lsn, self.appliers.told(sender).applied) for sender, lsn in state.applied.items()}
-        received = {sender: applied.get(sender, 0) for sender in dead}
+        received = {sender: max(applied.get(sender, 0), self.settled.get((number, sender), 0)) for sender in dead}
         return Own(database, number, running=running, slots=state.slots, applied=applied, received=received)
 
     async def perform(self, effect: Effect) -> None:
@@ -88,3 +92,17 @@ class Body:
     def _say(self, sentence: str) -> None:
         self.progress = sentence
         log.info("%s", sentence)
+
+
+def begun(own: Own, said: Iterable[Said], later: Iterable[Said]) -> Own:
+    """With where reading begins of those from whom nothing has ever been read: at the slot that they keep.
+
+    Nothing is missed: the donor of this database has made the slot before the copy was begun, and who is newer than
+    this node has made it before its first write (guarantees 2 and 3 of the rules of life). What this node has confirmed
+    to others since it looked at itself (`later` is what they have said since) it had: only a look that came after their
+    word can show a gap.
+    """
+    begins = {each.number: each.slots[own.number] for each in said if own.number in each.slots}
+    confirmed = {each.number: each.slots[own.number] for each in later if own.number in each.slots}
+    applied = {**begins, **own.applied}
+    return replace(own, applied={sender: max(lsn, confirmed.get(sender, 0)) for sender, lsn in applied.items()})

@@ -61,6 +61,7 @@ class NodeControl:
             members_heard=float(len(agent.voices.said())),
             store_reachable=float(agent.roster.ok),
             start_time_seconds=self._started_wall_ms / 1000,
+            differing_rows=float(agent.verifying.last.differing) if agent.verifying.last else None,
             apply_lag_seconds=agent.lag_ms / 1000,
             dead_letters=float(state.dead_letters) if state else None,
             conflicts=float(state.conflicts) if state else None,

@@ -34,10 +34,21 @@ def cluster_status(agent: NodeAgent, config: Config) -> dict[str, Any]:
         "store": {"kind": "etcd" if config.store.etcd else "embedded", "reachable": agent.roster.ok},
         "endpoints": {"any": dsn.client_dsn(config, "any"), "read": dsn.client_dsn(config, "read")},
         "members": members,
+        "equality": _equality(agent),
         "waiting_for": "" if is_open else agent.note or "No node is open yet.",
         "restart_pending": [],
         "drift": [],
     }
+
+
+def _equality(agent: NodeAgent) -> dict[str, Any] | None:
+    """What the newest comparison of all nodes has found, whoever made it."""
+    said = [
+        agent.own_gossip(),
+        *(agent.voices.gossip(member) for member in agent.settings.agents if member != agent.settings.me),
+    ]
+    found: list[dict[str, Any]] = [each.extra["equality"] for each in said if each and each.extra.get("equality")]
+    return max(found, key=lambda each: int(each["at_wall_ms"]), default=None)
 
 
 def _member(agent: NodeAgent, config: Config, name: str) -> dict[str, Any]:

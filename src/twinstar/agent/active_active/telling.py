@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Protocol
 
 from twinstar.agent.active_active.body import Body
 from twinstar.agent.active_active.roster import Roster
+from twinstar.agent.active_active.verifying import Verifying
 from twinstar.agent.active_active.voices import Voices, gossip_extra
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase
 from twinstar.model.wire import Gossip, PeerStatement
@@ -18,6 +20,7 @@ class Node(Protocol):
     body: Body
     roster: Roster
     voices: Voices
+    verifying: Verifying
     plan: Plan
     database: NodeDatabase
     pid: int
@@ -62,6 +65,7 @@ def gossip(node: Node) -> Gossip:
         "skews_ms": offsets,
         "dead_letters": state.dead_letters if state else 0,
         "conflicts": state.conflicts if state else 0,
+        "equality": asdict(node.verifying.last) if node.verifying.last else None,
     }
     return Gossip(
         role="node",
