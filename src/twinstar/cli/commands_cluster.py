@@ -14,7 +14,8 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for function in (status, history, switchover, failover, pause, resume, restart, reinit, remove, reload):
+    takes_out = (reinit, remove, leave, rejoin)
+    for function in (status, history, switchover, failover, pause, resume, restart, *takes_out, reload):
         app.command()(function)
 
 
