@@ -20,9 +20,12 @@ import psycopg
 
 from tests.engine.multiwriter.appliers import Applier, Node, join
 from tests.engine.postgresql.lab import Server
+from twinstar.engine.postgresql.multiwriter import collecting
 from twinstar.engine.postgresql.multiwriter.names import slot_name
 from twinstar.engine.postgresql.multiwriter.table import Policy, slug_of
 from twinstar.engine.postgresql.multiwriter.upkeep import run_repairs, settle
+from twinstar.rules.active_active.collecting import Report, collectable
+from twinstar.rules.active_active.stamps import NONE
 
 DEFINITIONS = (
     "CREATE TABLE items (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0, code int UNIQUE, big text)",
@@ -31,6 +34,7 @@ DEFINITIONS = (
     "NOT NULL)",
     "INSERT INTO counted SELECT i FROM generate_series(0, 4) AS i",
     "CREATE TABLE grouped (id int PRIMARY KEY, a int, b int, c text, d text, e bigint NOT NULL DEFAULT 0)",
+    "CREATE TABLE passing (id int PRIMARY KEY, v text)",
     "CREATE TABLE ends (id int PRIMARY KEY, turn int)",
 )
 TABLES: dict[str, Policy | None] = {
@@ -38,6 +42,7 @@ TABLES: dict[str, Policy | None] = {
     "pairs": None,
     "counted": Policy(counters=("hits", "stock")),
     "grouped": Policy(groups=(("a", "b"), ("c",)), counters=("e",)),
+    "passing": None,
     "ends": None,
 }
 KEYS, CODES = 25, 40
@@ -150,6 +155,18 @@ def add(rng: Random, level: str) -> Added:
     return Added(rng.randrange(10), rng.randint(-5, 9), insert)
 
 
+def write_passing(rng: Random) -> str:
+    """Of many keys each one seldom, so that tombstones become old."""
+    key = rng.randrange(300)
+    return rng.choice(
+        (
+            f"INSERT INTO passing SELECT i, '{rng.random()}' FROM generate_series({key}, {key + 9}) AS i "
+            "ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v",
+            f"DELETE FROM passing WHERE id BETWEEN {key} AND {key + 9}",
+        )
+    )
+
+
 def relabel(rng: Random) -> str:
     return f"UPDATE counted SET label = '{rng.random()}' WHERE id = {rng.randrange(10)}"
 
@@ -162,6 +179,7 @@ STATEMENTS: tuple[tuple[Callable[[Random], str], int], ...] = (
     (write_pair, 4),
     (write_grouped, 6),
     (relabel, 1),
+    (write_passing, 3),
 )
 
 
@@ -172,6 +190,8 @@ class World:
     nodes: list[Node]
     rng: Random
     durability: str
+    collecting: bool
+    """Whether tombstones are forgotten; then nodes may have different ones."""
     strikes: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     """Transactions by how they ended."""
@@ -233,8 +253,24 @@ class World:
                     while not self.over:
                         await run_repairs(connection)
                         await settle(connection)
+                        if self.collecting:
+                            await self._collect(node, connection)
                         await asyncio.sleep(0.2)
             await asyncio.sleep(0.2)
+
+    async def _collect(self, node: Node, connection: psycopg.AsyncConnection[Any]) -> None:
+        """As soon as it is allowed."""
+        others = [other.number for other in self.nodes if other is not node]
+        await collecting.report(connection, 0)
+        noted = await collecting.cut(connection)
+        if noted is not None:
+            said = await collecting.reports(connection)
+            reports = {member: Report(each.applied, each.floor) for member, each in said.items()}
+            horizon = collectable(noted.streams, reports, others, await collecting.raise_floor(connection, 0))
+            if horizon == NONE:
+                return
+            self.done["forgotten"] += await collecting.collect(connection, horizon, noted)
+        await collecting.note_cut(connection, others)
 
     # -- strikes ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +279,8 @@ class World:
         strikes = (self._cut, self._cut, self._kill_applier, self._kill_database, self._end_sessions)
         while self.done["ended"] < transactions:
             await asyncio.sleep(self.rng.random() * 0.6)
-            if self.rng.random() < 0.4:
+            # Nothing is forgotten while a stream stands still.
+            if self.rng.random() < (0.9 if self.collecting else 0.4):
                 self.heal()
             strike = self.rng.choice(strikes)
             node = self.rng.choice(self.nodes)
@@ -284,7 +321,9 @@ class World:
     def skew(self) -> None:
         """Each node's stamps are taken from a clock of its own."""
         for node in self.nodes:
-            off = self.rng.randint(-_SKEW_US, _SKEW_US)
+            # What is forgotten is older than the slowest clock.
+            bound = _SKEW_US // (20 if self.collecting else 1)
+            off = self.rng.randint(-bound, bound)
             node.do(
                 "CREATE OR REPLACE FUNCTION twinstar.now_us() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE "
                 f"RETURN (date_part('epoch', clock_timestamp()) * 1000000)::bigint + {off}"
@@ -355,7 +394,7 @@ class World:
             ]
             if policy is not None and policy.counters:
                 queries.append(f"SELECT to_jsonb(c) FROM twinstar.counted_{slug} AS c")
-            for query in queries:
+            for query in queries[:1] if self.collecting else queries:
                 states = [{_shown(row) for (row,) in node.do(query)} for node in self.nodes]
                 everywhere = set.intersection(*states)
                 for node, state in zip(self.nodes, states, strict=True):
@@ -368,7 +407,7 @@ async def converge(servers: list[Server], folder: Path, seed: int, transactions:
     """Plays a seed. Whoever asked looks at what is different then."""
     rng = Random(seed)
     nodes = [Node(number, server, "postgres", folder) for number, server in enumerate(servers, 1)]
-    world = World(nodes, rng, ("async", "quorum")[seed % 2])
+    world = World(nodes, rng, ("async", "quorum")[seed % 2], collecting=seed % 3 == 0)
     try:
         await join(nodes, *DEFINITIONS, tables=TABLES)
         world.skew()
