@@ -164,6 +164,30 @@ def test_all_of_them_restarted_at_once(nodes: Nodes) -> None:
     assert [nodes.number(name) for name in nodes.cluster.names] == numbers
 
 
+def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> None:
+    """It is written without a pause, killed at once, and declared dead: its survivors have all it has acknowledged."""
+    cluster = RealCluster(tmp_path / "cluster", Wishes(strategy="active-active", durability="quorum"))
+    try:
+        cluster.up()
+        nodes = Nodes(cluster)
+        acknowledged = []
+        with psycopg.connect(member(cluster.status(), "n1")["dsn"], autocommit=True) as session:
+            for n in range(300):
+                found = session.execute("INSERT INTO orders (at, n) VALUES ('n1', %s) RETURNING id", (n,)).fetchone()
+                assert found is not None
+                acknowledged.append(found[0])
+            cluster.kill("n1", *NODE)
+        cluster.until(lambda s: member(s, "n1")["state"] == "unreachable", "n1 is not heard any more")
+        nodes.told("remove", "n1", "--yes")
+        cluster.until(
+            lambda s: s["copies"] == ["n2", "n3"] and member(s, "n1")["number"] is None, "it is settled", 60.0
+        )
+        rows = nodes.equal("n2", "n3")
+        assert {key for key, *_ in rows} >= set(acknowledged)
+    finally:
+        cluster.remove()
+
+
 def test_what_is_not_this_strategys_is_said(nodes: Nodes, tmp_path: Path) -> None:
     for command in (("switchover",), ("failover",), ("pause",)):
         refused = nodes.cluster.cli(*command)

@@ -47,8 +47,8 @@ _FRESH_EVERY = 10
 _PULSE_MS = 300.0
 _KEPT_UP = (State.SERVING, State.FENCED)
 
-MakeOrder = Callable[[int, str, int], Order]
-"""(the sender's number, its member's name, one's own number) → its applier here."""
+MakeOrder = Callable[[int, str, int, bool], Order]
+"""(the sender's number, its member's name, one's own number, whether more is received) → its applier here."""
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ class NodeAgent:
         self._wake = asyncio.Event()
         memory = Memory(settings.state_file)
         self.roster = Roster(store, settings.me, clock, randomness, self._wake.set)
-        self.body = Body(database, appliers, settings.databases, clock)
+        spools = settings.durability is Durability.QUORUM
+        self.body = Body(database, appliers, settings.databases, clock, spools=spools)
+        self._spools = spools
         self.lane: Lane[Effect] = Lane(clock, self.body.perform, self._wake.set)
         boot = memory.begin(clock.wall_ms())
         self.voices = Voices(
@@ -133,8 +135,8 @@ class NodeAgent:
         membership = self.roster.membership
         dead = frozenset(each.number for each in membership.in_state(NodeState.DEAD)) if membership else frozenset()
         said = self.voices.said(durable=self.body.mark.stage is not Stage.NODE)
-        own = self.body.own(dead - self.read_now())
-        later = self.voices.said(since_ms=self.body.looked_at_ms)
+        own = self.body.own(dead & self.body.appliers.drained if self._spools else dead - self.read_now())
+        later = self.voices.said(since_ms=self.body.known_ms)
         own = begun(own, said.values(), later.values())
         said[self.settings.me] = replace(self.said(), end=self._own_end(own.number, later.values()))
         return View(
@@ -208,7 +210,11 @@ class NodeAgent:
         begin = {
             sender: view.own.applied[sender] for sender in plan.read.keys() & view.own.applied.keys() - known.keys()
         }
-        orders = {n: self._make_order(n, member, number) for n, member in plan.read.items() if n in known}
+        orders = {n: self._make_order(n, member, number, True) for n, member in plan.read.items() if n in known}
+        if self._spools and view.membership is not None:
+            # What was received of the dead ones, and perhaps confirmed, is still to be applied.
+            dead = view.membership.in_state(NodeState.DEAD)
+            orders |= {each.number: self._make_order(each.number, each.member, number, False) for each in dead}
         places = plan.places if plan.places is not None and plan.places != frozenset(view.own.slots) else None
         if self._somebody_joins(view) and self._paces.is_due("pulse", self._clock.now_ms(), _PULSE_MS):
             self._beside.begin("pulse", self.database.pulse())

@@ -44,7 +44,11 @@ class Told:
     """What an applier last said of itself. Positions are bytes of the sender's log."""
 
     applied: int = 0
-    """Everything of the sender's up to there is here."""
+    """Everything of the sender's up to there is applied here."""
+    received: int = 0
+    """Up to there it has come; with `quorum` it is on disk here."""
+    at_ms: float = -1e12
+    """When it said so, on the clock that never goes back."""
     lag_ms: float = 0.0
     trouble: str = ""
     """One sentence, while it cannot go on."""
@@ -66,6 +70,8 @@ class Appliers:
         self._orders: dict[int, Order] = {}
         """Also of those that have ended: what they said last stays true."""
         self._troubles: dict[int, str] = {}
+        self.drained: set[int] = set()
+        """Senders of whom nothing more is received, and of whom all that was received is applied."""
         self.gaps: set[int] = set()
         """Senders whose log is not here and not there either: reading on would skip it."""
 
@@ -82,13 +88,14 @@ class Appliers:
         for number, order in orders.items():
             if number not in self._running:
                 self.gaps.discard(number)
+                self.drained.discard(number)
                 self._orders[number] = order
                 self._running[number] = asyncio.create_task(self._keep(number, order), name=f"applier of node {number}")
 
     @property
     def senders(self) -> frozenset[int]:
         """Whose logs are applied now."""
-        return frozenset(self._running)
+        return frozenset(number for number, task in self._running.items() if not task.done())
 
     async def close(self) -> None:
         for number in list(self._running):
@@ -103,7 +110,7 @@ class Appliers:
             applied = received if lag_ms == 0 else parse_lsn(raw["applied"])
             silent_ms = self._clock.wall_ms() - raw["at_ms"]
             lag_ms = max(lag_ms or 0.0, silent_ms if silent_ms > _SILENT_MS else 0.0)
-            told = Told(applied, lag_ms, str(raw["error"]))
+            told = Told(applied, received, self._clock.now_ms() - silent_ms, lag_ms, str(raw["error"]))
         except (OSError, ValueError, KeyError, TypeError):
             told = Told()
         return replace(told, trouble=self._troubles.get(number, told.trouble))
@@ -126,6 +133,9 @@ class Appliers:
                 environment=self._environment,
                 on_line=lambda line: log.info("applier of node %d: %s", number, line),
             )
+            if done.code == 0:
+                self.drained.add(number)
+                return
             said = (done.err.splitlines() or [f"exit status {done.code}"])[-1]
             self._troubles[number] = said
             log.error("the applier of node %d has ended: %s", number, said)

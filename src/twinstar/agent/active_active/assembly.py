@@ -58,7 +58,7 @@ class Assembly:
         appliers = Appliers(_command, dict(os.environ), self.clock, processes)
         parent = processes.run_id(os.getpid())
 
-        def make_order(sender: int, member: str, number: int) -> Order:
+        def make_order(sender: int, member: str, number: int, receives: bool) -> Order:
             pair = f"{number}-{sender}"
             settings_of_it = ApplierSettings(
                 local=_local(server),
@@ -67,6 +67,7 @@ class Assembly:
                 number=number,
                 peer_number=sender,
                 durability=config.durability.value,
+                receives=receives,
                 spool=state / f"spool-{pair}",
                 state_file=state / f"applier-{pair}.state",
                 parent=parent,

@@ -19,8 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class Body:
-    def __init__(self, database: NodeDatabase, appliers: Appliers, addresses: dict[str, Address], clock: Clock) -> None:
+    def __init__(
+        self,
+        database: NodeDatabase,
+        appliers: Appliers,
+        addresses: dict[str, Address],
+        clock: Clock,
+        *,
+        spools: bool,
+    ) -> None:
+        """`spools`: what is received is kept, and counts before it is applied."""
         self.database, self.appliers, self._addresses, self._clock = database, appliers, addresses, clock
+        self._spools = spools
         self.mark = database.mark()
         self.running = False
         self.state: NodeState | None = None
@@ -69,9 +79,19 @@ class Body:
         state, running = self.state, self.running
         if state is None:
             return Own(database, number, running=running)
-        applied = {sender: max(lsn, self.appliers.told(sender).applied) for sender, lsn in state.applied.items()}
+        applied = {sender: max(lsn, self._told(sender)) for sender, lsn in state.applied.items()}
         received = {sender: max(applied.get(sender, 0), self.settled.get((number, sender), 0)) for sender in dead}
         return Own(database, number, running=running, slots=state.slots, applied=applied, received=received)
+
+    def _told(self, sender: int) -> int:
+        told = self.appliers.told(sender)
+        return told.received if self._spools and sender not in self.appliers.drained else told.applied
+
+    @property
+    def known_ms(self) -> float:
+        """When the oldest was asked of what `own` says."""
+        told = [self.appliers.told(sender).at_ms for sender in self.appliers.senders] if self._spools else []
+        return min([self.looked_at_ms, *told])
 
     async def perform(self, effect: Effect) -> None:
         """Carries out one effect. Raises EngineError."""

@@ -30,7 +30,8 @@ class Sidelines:
         if not self.idle(kind):
             work.close()
             return
-        self._tasks[kind] = asyncio.create_task(self._carefully(kind, work), name=kind)
+        task = self._tasks[kind] = asyncio.create_task(self._carefully(kind, work), name=kind)
+        task.add_done_callback(_said_if_unexpected)
 
     async def close(self) -> None:
         for task in self._tasks.values():
@@ -43,7 +44,9 @@ class Sidelines:
         except (TwinstarError, TimeoutError, OSError) as error:
             log.warning("%s: %s", kind, error)
             await self._clock.sleep_ms(_RETRY_MS)
-        except Exception:
-            log.exception("unexpected, in %s", kind)
-            await self._clock.sleep_ms(_RETRY_MS)
         self._done()
+
+
+def _said_if_unexpected(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("unexpected, in %s: %r", task.get_name(), error, exc_info=error)

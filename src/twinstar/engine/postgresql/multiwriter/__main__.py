@@ -80,8 +80,9 @@ async def _run(settings: ApplierSettings) -> None:
 
 async def _work(link: Link, clock: Clock) -> None:
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_applier(link))
-        tasks.create_task(_tell(link, clock))
+        telling = tasks.create_task(_tell(link, clock))
+        await run_applier(link)
+        telling.cancel()
 
 
 async def _tell(link: Link, clock: Clock) -> None:

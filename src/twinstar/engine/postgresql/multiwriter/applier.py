@@ -23,21 +23,22 @@ _LOOK_AGAIN_MS = 100.0
 
 
 async def run_applier(link: Link) -> None:
-    """Never returns. Raises EngineError when only a person can help, in an ExceptionGroup or alone; OSError when the
-    disk refuses.
+    """Never returns, unless nothing is to be received: then when all that was received is applied. Raises EngineError
+    when only a person can help, in an ExceptionGroup or alone; OSError when the disk refuses.
     """
     settings = link.settings
-    if settings.durability == "quorum":
+    if settings.receives and settings.durability == "quorum":
         spooling = _Spooling(link, Spool(settings.spool))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.keep(spooling.receive))
             tasks.create_task(link.keep(spooling.apply))
     if settings.spool.is_dir():
-        # It was `quorum` before: what the peer has been told that we have is applied first.
+        # What the peer has been told that we have is applied first.
         spool = Spool(settings.spool)
         await link.keep(_Spooling(link, spool).drain)
         spool.remove()
-    await link.keep(lambda: _pass_on(link))
+    if settings.receives:
+        await link.keep(lambda: _pass_on(link))
 
 
 async def _pass_on(link: Link) -> None:

@@ -29,6 +29,8 @@ class ApplierSettings(BaseModel):
     """With `quorum` the peer's commits wait until this node has received them; `synchronous_standby_names` of the peer
     calls it by the name of its slot.
     """
+    receives: bool = True
+    """False: the peer was declared dead. What was received of its log is applied, and nothing more of it is taken."""
     spool: Path
     """A folder for what was received and is not applied yet. With `async` it is empty, once it has been emptied."""
     state_file: Path
