@@ -28,7 +28,10 @@ def drill(
     busy_standby: Annotated[
         bool, typer.Option("--busy-standby", help="With a long repeatable-read query on every standby.")
     ] = False,
-    clients: Annotated[int, typer.Option(min=1, max=64, help="How many clients write.")] = 2,
+    clients: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many clients write; else 2, or 2 for each node that takes writes."),
+    ] = None,
     pause_ms: Annotated[float, typer.Option(min=0, help="Of a client, between two writes.")] = 5.0,
     deadline_ms: Annotated[float, typer.Option(min=50, help="Of a client, for one write.")] = 3_000.0,
     length_ms: Annotated[float, typer.Option(min=500, help="How long a run goes on after the fault.")] = 4_000.0,
@@ -37,6 +40,7 @@ def drill(
         bool, typer.Option("--throw-away", help="On a cluster made for it, although one is here.")
     ] = False,
     nodes: Annotated[int | None, typer.Option(help="Of the throw-away cluster, as with `up`.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     durability: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     store: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     policy: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
@@ -56,9 +60,8 @@ def drill(
     from twinstar.cli.run_drill import Files, run_drill
     from twinstar.cli.wishes import wishes_of
 
-    wishes = wishes_of(
-        nodes, None, durability, store or ("etcd" if fault == "partition" else None), policy, preset, bin_dir, lease_ms
-    )
+    kept_in = store or ("etcd" if fault == "partition" else None)
+    wishes = wishes_of(nodes, strategy, durability, kept_in, policy, preset, bin_dir, lease_ms)
     options = {
         "repeat": repeat,
         "busy_standby": busy_standby,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
-from twinstar.cli.ask import ask_status, command
+from twinstar.api.all_nodes import add_table, everywhere
+from twinstar.api.tables import Wish
+from twinstar.cli.ask import ask_status, asker, command
 from twinstar.cli.leftovers import end_leftovers
 from twinstar.cli.local_files import LocalFiles, State, short_path
 from twinstar.cli.namespaces import Network
 from twinstar.config.load import load
+from twinstar.config.tables import DEFAULT_SCHEMA
 from twinstar.drill.target import View
 from twinstar.model.errors import EnvironmentTrouble, UsageError
 from twinstar.ports.procfs import is_running, pid_of
@@ -125,6 +129,20 @@ class LocalCluster:
 
     def join(self, node: str) -> None:
         self.network().join(self.network().apart(node))
+
+    def take_in(self, table: str) -> None:
+        checked = asyncio.run(add_table(self._members(), asker(self.config), Wish(DEFAULT_SCHEMA, table)))
+        if not checked.free:
+            sentences = [each for found in checked.obstacles.values() for each in found]
+            raise EnvironmentTrouble(" ".join(dict.fromkeys(sentences)))
+
+    def leave_out(self, table: str) -> None:
+        fields = {"schema": DEFAULT_SCHEMA, "table": table}
+        asyncio.run(everywhere(self._members(), asker(self.config), "tables/remove", fields))
+
+    def _members(self) -> list[str]:
+        members: list[str] = self.status()["copies"]
+        return members
 
     def switchover(self) -> None:
         outcome = command(self.config, "switchover", to=None)

@@ -18,12 +18,13 @@ from twinstar.cli.local_files import find_config
 from twinstar.cli.make_cluster import Wishes, hosts_of, throw_away
 from twinstar.cli.namespaces import Network, network
 from twinstar.cli.output import console, print_json, progress, stop_on_sigterm
+from twinstar.cli.show_drill import show_drill
 from twinstar.cli.up import serving_cluster
 from twinstar.drill import idle
 from twinstar.drill.faults import Fault
 from twinstar.drill.page import page
-from twinstar.drill.report import machine, summary, to_json
-from twinstar.drill.run import Drill, Options, drill
+from twinstar.drill.report import machine, to_json
+from twinstar.drill.run import Options, drill
 from twinstar.drill.target import wait_until_serving
 from twinstar.model.errors import EnvironmentTrouble, UsageError
 from twinstar.ports import procfs
@@ -82,10 +83,13 @@ def run_drill(
         if fault == _IDLE:
             _show_idle(_measure_idle(cluster, seconds, say), files)
             return
-        result = drill(cluster, Options(Fault(fault), **options), describe(cluster), say)
+        about = describe(cluster)
+        per_node = 2 * int(about["nodes"]) if about["strategy"] == "active-active" else 2
+        options["clients"] = options["clients"] or per_node
+        result = drill(cluster, Options(Fault(fault), **options), about, say)
     files.write(to_json(result))
     if not files.print_json:
-        show_drill(result, files)
+        show_drill(result, [file for file in (files.json, files.html) if file is not None])
     if not result.survived:
         raise typer.Exit(1)
 
@@ -147,42 +151,6 @@ def describe(cluster: LocalCluster) -> dict[str, str]:
         "store": status["store"]["kind"],
         "policy": status["policy"],
     }
-
-
-def show_drill(result: Drill, files: Files) -> None:
-    """The table, and the figures in a sentence."""
-    out = console()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    heads = ("run", "outage ms", "control ms", "acked", "failed", "unknown", "lost", "twice", "epoch")
-    for head in heads:
-        table.add_column(head, justify="left" if head == "run" else "right")
-    table.add_column("leader")
-    for number, repetition in enumerate(result.repetitions, 1):
-        run, found = repetition.faulty, repetition.faulty.audit
-        table.add_row(
-            *(str(number), f"{run.outage_ms:.0f}", f"{repetition.control.outage_ms:.0f}", str(found.acknowledged)),
-            *(str(found.failed), str(found.unknown), str(len(found.lost)), str(found.duplicates)),
-            *(f"{run.epoch_before} → {run.epoch_after}", f"{run.leader_before} → {run.leader_after}"),
-        )
-    figures = summary(result)
-    medians = (f"{figures.median_outage_ms:.0f}", f"{figures.control_median_ms:.0f}")
-    table.add_row("median", *medians, *[""] * 7, style="bold")
-    table.add_row("maximum", f"{figures.maximum_outage_ms:.0f}", f"{figures.control_maximum_ms:.0f}", *[""] * 7)
-    out.print(table)
-    out.print(f"[dim]{machine()}; {', '.join(f'{key} {value}' for key, value in result.cluster.items())}[/]")
-    out.print(_verdict(result))
-    for file in (files.json, files.html):
-        if file is not None:
-            out.print(f"Written: {file}", highlight=False)
-
-
-def _verdict(result: Drill) -> str:
-    figures = summary(result)
-    if figures.lost or figures.phantoms:
-        return f"[bold red]{figures.lost} acknowledged writes lost, {figures.phantoms} rows that nobody wrote.[/]"
-    if not figures.survived:
-        return "[bold red]Clients were not served again in every run.[/]"
-    return f"[bold green]Survived {figures.repetitions} of {figures.repetitions}; no acknowledged write lost.[/]"
 
 
 def _measure_idle(cluster: LocalCluster, seconds: float, say: Callable[[str], None]) -> list[idle.Cost]:

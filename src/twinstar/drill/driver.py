@@ -39,12 +39,20 @@ class Workload:
     """A running workload. Use as a context manager; the process ends with it, or with this process."""
 
     def __init__(
-        self, dsn: str, run: str, clients: int, pause_ms: float, deadline_ms: float, retry_ms: float = 5.0
+        self,
+        dsn: str,
+        run: str,
+        clients: int,
+        pause_ms: float,
+        deadline_ms: float,
+        retry_ms: float = 5.0,
+        *,
+        ask_where: bool = False,
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="twinstar-workload-")
         self._file = Path(self._scratch.name) / "attempts.json"
         self.run = run
-        self._job = Job(dsn, run, str(self._file), clients, pause_ms, deadline_ms, retry_ms)
+        self._job = Job(dsn, run, str(self._file), clients, pause_ms, deadline_ms, retry_ms, ask_where)
         self._counters = Counters()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None

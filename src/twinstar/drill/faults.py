@@ -26,7 +26,7 @@ _AGENT_HEAD_START_S = 0.2
 
 class Fault(StrEnum):
     KILL_DATABASE = "kill-database"
-    """SIGKILL of the leader's postmaster."""
+    """SIGKILL of the leader's postmaster. Where every node takes writes, the first one's, here and below."""
     KILL_NODE = "kill-node"
     """SIGKILL of agent, guard and every process of the leader's database at once."""
     HANG_NODE = "hang-node"
@@ -72,18 +72,30 @@ class Injected:
             target.join(self.cut_off)
 
 
+NO_LEADER = frozenset({Fault.KILL_STANDBY, Fault.KILL_GUARD, Fault.SWITCHOVER})
+"""Faults of what there is in active-passive alone."""
+
+
+def refuse_impossible(fault: Fault, view: View) -> None:
+    """Raises UsageError for a fault that this strategy has nothing for."""
+    if view.all_write and fault in NO_LEADER:
+        possible = ", ".join(each for each in Fault if each not in NO_LEADER)
+        raise UsageError(f"An active-active cluster has nothing for {fault} to strike: choose one of {possible}.")
+
+
 def inject(fault: Fault, target: Target, view: View) -> Injected:
     """Strikes. `view` must be fresh. Raises TwinstarError when the fault is not possible here."""
+    refuse_impossible(fault, view)
     return _FAULTS[fault](target, view)
 
 
 def _kill_database(target: Target, view: View) -> Injected:
-    postmaster = _postmaster(target, view.member(view.leader))
-    return Injected(_strike([postmaster], signal.SIGKILL), view.leader)
+    postmaster = _postmaster(target, view.struck)
+    return Injected(_strike([postmaster], signal.SIGKILL), view.struck.name)
 
 
 def _kill_node(target: Target, view: View) -> Injected:
-    return _kill_all_of(target, view.member(view.leader))
+    return _kill_all_of(target, view.struck)
 
 
 def _kill_standby(target: Target, view: View) -> Injected:
@@ -100,7 +112,7 @@ def _kill_all_of(target: Target, member: MemberView) -> Injected:
 
 
 def _hang_node(target: Target, view: View) -> Injected:
-    member = view.member(view.leader)
+    member = view.struck
     data = target.data_directory(member.name)
     first = [*_agent_and_guard(member), *_engine(data)]
     at_ms = _strike(first, signal.SIGSTOP)
@@ -110,13 +122,13 @@ def _hang_node(target: Target, view: View) -> Injected:
 
 
 def _hang_database(target: Target, view: View) -> Injected:
-    runs = _engine(target.data_directory(view.leader))
-    return Injected(_strike(runs, signal.SIGSTOP), view.leader, stopped=tuple(runs))
+    runs = _engine(target.data_directory(view.struck.name))
+    return Injected(_strike(runs, signal.SIGSTOP), view.struck.name, stopped=tuple(runs))
 
 
 def _kill_backend(target: Target, view: View) -> Injected:
     """A session of the drill's own, straight on the leader: to PostgreSQL one backend is as good as another."""
-    member = view.member(view.leader)
+    member = view.struck
     try:
         with psycopg.connect(member.dsn, connect_timeout=5) as session:
             run = procfs.run_id(session.info.backend_pid)
@@ -141,7 +153,7 @@ def _hang_agent(_target: Target, view: View) -> Injected:
 
 
 def _strike_agent(view: View, sent: signal.Signals) -> Injected:
-    member = view.member(view.leader)
+    member = view.struck
     run = _ours(member, member.agent_pid, "twinstar.agent")
     at_ms = _strike([run], sent)
     if sent == signal.SIGSTOP:
@@ -150,13 +162,13 @@ def _strike_agent(view: View, sent: signal.Signals) -> Injected:
 
 
 def _kill_guard(_target: Target, view: View) -> Injected:
-    member = view.member(view.leader)
+    member = view.struck
     run = _ours(member, member.guard_pid, "twinstar.guard")
     return Injected(_strike([run], signal.SIGKILL), member.name, start=(member.name,))
 
 
 def _kill_agent_then_database(target: Target, view: View) -> Injected:
-    member = view.member(view.leader)
+    member = view.struck
     agent = _ours(member, member.agent_pid, "twinstar.agent")
     postmaster = _postmaster(target, member)
     _strike([agent], signal.SIGKILL)
@@ -166,8 +178,8 @@ def _kill_agent_then_database(target: Target, view: View) -> Injected:
 
 def _partition(target: Target, view: View) -> Injected:
     at_ms = boot_ms()
-    target.cut_off(view.leader)
-    return Injected(at_ms, view.leader, cut_off=view.leader)
+    target.cut_off(view.struck.name)
+    return Injected(at_ms, view.struck.name, cut_off=view.struck.name)
 
 
 def _stop_store(target: Target, _view: View) -> Injected:
@@ -227,7 +239,9 @@ def _postmaster(target: Target, member: MemberView) -> str:
 
 
 def _agent_and_guard(member: MemberView) -> list[str]:
-    return [_ours(member, member.agent_pid, "twinstar.agent"), _ours(member, member.guard_pid, "twinstar.guard")]
+    """Where every node takes writes there is no guard."""
+    agent = _ours(member, member.agent_pid, "twinstar.agent")
+    return [agent] if member.role == "node" else [agent, _ours(member, member.guard_pid, "twinstar.guard")]
 
 
 def _ours(member: MemberView, pid: int | None, module: str) -> str:

@@ -41,6 +41,8 @@ class Attempt:
     ended_ms: float
     outcome: Outcome
     why: str = ""
+    node: str = ""
+    """Where the client's session was, where it asked."""
 
     @property
     def key(self) -> Key:
@@ -59,6 +61,19 @@ class Gap:
     @property
     def length_ms(self) -> float:
         return self.to_ms - self.from_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Where every node takes writes: the clients that were on the struck node, and the others. Milliseconds."""
+
+    struck: int
+    """How many clients."""
+    struck_outage_ms: float
+    others: int
+    others_outage_ms: float
+    others_failed: int
+    """Their statements that were not acknowledged, from the fault on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +135,24 @@ def longest_gap(attempts: Iterable[Attempt], from_ms: float, to_ms: float) -> Ga
     """The longest of all clients' gaps; the whole window when nobody wrote."""
     found = gaps(attempts, from_ms, to_ms)
     return found[0] if found else Gap(0, from_ms, to_ms, open_end=True)
+
+
+def apart(attempts: Sequence[Attempt], node: str, fault_ms: float, from_ms: float, to_ms: float) -> Apart:
+    """The gaps of the clients whose last statement before the fault was on `node`, and those of all others."""
+    last: dict[int, str] = {}
+    for attempt in sorted(attempts, key=lambda each: each.started_ms):
+        if attempt.started_ms <= fault_ms:
+            last[attempt.client] = attempt.node
+    struck = [attempt for attempt in attempts if last.get(attempt.client) == node]
+    others = [attempt for attempt in attempts if last.get(attempt.client) != node]
+    failed = [each for each in others if each.ended_ms >= fault_ms and each.outcome is not Outcome.ACKNOWLEDGED]
+    return Apart(
+        struck=len({attempt.client for attempt in struck}),
+        struck_outage_ms=longest_gap(struck, from_ms, to_ms).length_ms if struck else 0.0,
+        others=len({attempt.client for attempt in others}),
+        others_outage_ms=longest_gap(others, from_ms, to_ms).length_ms if others else 0.0,
+        others_failed=len(failed),
+    )
 
 
 def acknowledged_per_bin(attempts: Iterable[Attempt], from_ms: float, to_ms: float, bin_ms: float) -> list[int]:

@@ -35,6 +35,13 @@ class Summary:
     epochs: int
     """By how much the epoch grew."""
     survived: bool
+    struck_median_ms: float | None = None
+    """Where every node takes writes: outages of the clients that were on the struck node, and of the others."""
+    struck_maximum_ms: float | None = None
+    others_median_ms: float | None = None
+    others_maximum_ms: float | None = None
+    others_failed: int | None = None
+    """Statements of clients of other nodes that were not acknowledged."""
 
 
 def summary(drill: Drill) -> Summary:
@@ -60,7 +67,23 @@ def summary(drill: Drill) -> Summary:
         changes_of_leader=sum(run.leader_before != run.leader_after for run in faulty),
         epochs=sum(run.epoch_after - run.epoch_before for run in faulty),
         survived=drill.survived,
+        **_apart(faulty),
     )
+
+
+def _apart(faulty: list[Run]) -> dict[str, Any]:
+    sides = [run.apart for run in faulty if run.apart is not None]
+    if not sides:
+        return {}
+    struck = median_and_maximum([each.struck_outage_ms for each in sides])
+    others = median_and_maximum([each.others_outage_ms for each in sides])
+    return {
+        "struck_median_ms": round(struck[0], 1),
+        "struck_maximum_ms": round(struck[1], 1),
+        "others_median_ms": round(others[0], 1),
+        "others_maximum_ms": round(others[1], 1),
+        "others_failed": sum(each.others_failed for each in sides),
+    }
 
 
 def machine() -> str:
@@ -106,6 +129,7 @@ def _run(run: Run) -> dict[str, Any]:
         "epoch_after": run.epoch_after,
         "leader_before": run.leader_before,
         "leader_after": run.leader_after,
+        "apart": None if run.apart is None else asdict(run.apart),
         "audit": {**audit, "lost": [list(key) for key in audit["lost"]]},
         "acknowledged_per_bin": acknowledged_per_bin(run.attempts, run.from_ms, run.to_ms, BIN_MS),
         "bin_ms": BIN_MS,
@@ -118,6 +142,7 @@ def _run(run: Run) -> dict[str, Any]:
                 "ended_ms": round(attempt.ended_ms - run.from_ms, 2),
                 "outcome": attempt.outcome.value,
                 **({"why": attempt.why} if attempt.why else {}),
+                **({"node": attempt.node} if attempt.node else {}),
             }
             for attempt in run.attempts
         ],

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from twinstar.drill.busy import BusyStandbys, drop_churn_table
-from twinstar.drill.driver import Workload, drop_table, make_table, present
-from twinstar.drill.faults import Fault, Injected, inject
-from twinstar.drill.history import Attempt, Audit, Gap, audit, longest_gap
+from twinstar.drill.driver import Workload
+from twinstar.drill.faults import Fault, Injected, inject, refuse_impossible
+from twinstar.drill.history import Apart, Attempt, Audit, Gap, Key, apart, audit, longest_gap
+from twinstar.drill.rows import make_tables, put_away, rows_of
 from twinstar.drill.session import boot_ms
 from twinstar.drill.target import Target, View, wait_until_serving
-from twinstar.model.errors import EnvironmentTrouble
+from twinstar.model.errors import EnvironmentTrouble, UsageError
 
 Say = Callable[[str], None]
 _TICK_S = 0.05
@@ -63,6 +64,8 @@ class Run:
     epoch_after: int
     leader_before: str
     leader_after: str
+    apart: Apart | None = None
+    """Where every node takes writes, of a run with a fault."""
 
     @property
     def outage_ms(self) -> float:
@@ -70,8 +73,11 @@ class Run:
 
     @property
     def survived(self) -> bool:
-        """Clients were served again, and were told the truth throughout."""
-        return self.audit.sound and not (self.longest.open_end and self.outage_ms >= _NEVER_AGAIN_MS)
+        """Clients were served again, and were told the truth throughout; those of nodes that nothing has struck had no
+        statement fail.
+        """
+        disturbed = self.apart is not None and self.apart.others_failed > 0
+        return self.audit.sound and not disturbed and not (self.longest.open_end and self.outage_ms >= _NEVER_AGAIN_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,10 @@ class Drill:
 def drill(target: Target, options: Options, cluster: dict[str, str], say: Say) -> Drill:
     """Runs the whole drill. `cluster` describes it for the report. Raises TwinstarError."""
     view = wait_until_serving(target, options.patience_s, say)
-    make_table(view.write)
+    refuse_impossible(options.fault, view)
+    if view.all_write and options.busy_standby:
+        raise UsageError("An active-active cluster has no standby to keep busy: leave out --busy-standby.")
+    make_tables(target, view)
     repetitions = []
     try:
         for number in range(1, options.repeat + 1):
@@ -105,7 +114,7 @@ def drill(target: Target, options: Options, cluster: dict[str, str], say: Say) -
             repetitions.append(Repetition(control, faulty))
     finally:
         with contextlib.suppress(EnvironmentTrouble):
-            drop_table(view.write)
+            put_away(target, view)
             if options.busy_standby:
                 drop_churn_table(view.write)
     return Drill(options, cluster, tuple(repetitions))
@@ -124,7 +133,9 @@ def run_once(target: Target, options: Options, fault: Fault | None, say: Say) ->
         if options.busy_standby:
             stack.enter_context(BusyStandbys(before))
         clients = stack.enter_context(
-            Workload(before.write, run, options.clients, options.pause_ms, options.deadline_ms)
+            Workload(
+                before.write, run, options.clients, options.pause_ms, options.deadline_ms, ask_where=before.all_write
+            )
         )
         _first_writes(clients)
         from_ms = boot_ms()
@@ -141,14 +152,15 @@ def run_once(target: Target, options: Options, fault: Fault | None, say: Say) ->
             injected.heal(target)
     after = wait_until_serving(target, options.patience_s, say)
     say("looking for every acknowledged row")
-    return _result(attempts, from_ms, to_ms, injected, fault, before, after, run)
+    rows = rows_of(after, run, options.patience_s)
+    return _result(attempts, from_ms, to_ms, injected, fault, before, after, rows)
 
 
 def _strike(fault: Fault | None, target: Target, say: Say) -> Injected:
     if fault is None:
         return Injected(boot_ms(), "")
     view = target.view()
-    say(f"{fault} at {view.leader}")
+    say(f"{fault} at {view.struck.name}")
     return inject(fault, target, view)
 
 
@@ -206,18 +218,20 @@ def _result(
     fault: Fault | None,
     before: View,
     after: View,
-    run: str,
+    rows: list[Key],
 ) -> Run:
+    sides = fault is not None and before.all_write and fault is not Fault.STOP_STORE
     return Run(
         from_ms=from_ms,
         to_ms=to_ms,
         fault_ms=injected.at_ms if fault else None,
         target=injected.target,
         attempts=tuple(attempts),
-        audit=audit(attempts, present(after.write, run)),
+        audit=audit(attempts, rows),
         longest=longest_gap(attempts, from_ms, to_ms),
         epoch_before=before.epoch,
         epoch_after=after.epoch,
         leader_before=before.leader,
         leader_after=after.leader,
+        apart=apart(attempts, injected.target, injected.at_ms, from_ms, to_ms) if sides else None,
     )

@@ -63,6 +63,10 @@ class Session:
         self._connection: pq.abc.PGconn | None = None
         self._warned = False
 
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
     def connect(self) -> bool:
         """Whether there is a connection, after trying once. Raises StoppedError."""
         if self._connection is not None:

@@ -64,6 +64,16 @@ class View:
         return tuple(member for member in self.members if member.name != self.leader)
 
     @property
+    def all_write(self) -> bool:
+        """Every node takes writes."""
+        return self.strategy == "active-active"
+
+    @property
+    def struck(self) -> MemberView:
+        """Whom a fault strikes: the leader; where every node takes writes, the first one."""
+        return self.members[0] if self.all_write else self.member(self.leader)
+
+    @property
     def refusals(self) -> tuple[str, ...]:
         """What must be put right by hand before these members do anything."""
         return tuple(f"{member.name} refuses: {member.note}" for member in self.members if member.state == "refused")
@@ -73,7 +83,7 @@ class View:
         """The leader is open and runs, everybody else streams from it, and every copy counts: a new cluster is up only
         when a commit needs more than its first disk. Active-active: every node takes clients.
         """
-        if self.strategy == "active-active":
+        if self.all_write:
             return all(member.state == "serving" for member in self.members)
         counted = {member.name for member in self.members if not member.tags.get("nofailover")}
         return (
@@ -114,6 +124,14 @@ class Target(Protocol):
 
     def join(self, node: str) -> None:
         """Undoes `cut_off`."""
+        ...
+
+    def take_in(self, table: str) -> None:
+        """Where every node takes writes: has them do so to a table that all of them have. Raises TwinstarError."""
+        ...
+
+    def leave_out(self, table: str) -> None:
+        """Undoes `take_in`."""
         ...
 
     def switchover(self) -> None:

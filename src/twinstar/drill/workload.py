@@ -40,6 +40,8 @@ class Job:
     """For one statement, and for one connect."""
     retry_ms: float = 5.0
     """After a failure: at least so long, at most twice as long."""
+    ask_where: bool = False
+    """Each new session asks which node it is on."""
 
 
 class Client:
@@ -52,6 +54,7 @@ class Client:
         self._session = Session(job.dsn, job.deadline_ms, stop)
         self._number = 1
         self._attempt = 0
+        self._node = ""
         self.attempts: list[Attempt] = []
         self.acknowledged = 0
         self.failed = 0
@@ -69,9 +72,18 @@ class Client:
         self._session.drop()
 
     def _connected(self) -> bool:
-        connected = self._session.connect()
+        fresh = not self._session.connected
+        connected = self._session.connect() and (not fresh or self._knows_where())
         self.refused_connects += not connected
         return connected
+
+    def _knows_where(self) -> bool:
+        """`cluster_name` is ``cluster/member``."""
+        if not self._job.ask_where:
+            return True
+        answer = self._session.ask("SHOW cluster_name")
+        self._node = (answer.value or "").rpartition("/")[2]
+        return answer.outcome is Outcome.ACKNOWLEDGED
 
     def _write(self) -> bool:
         answer = self._session.ask(
@@ -82,8 +94,9 @@ class Client:
         return answer.outcome is Outcome.ACKNOWLEDGED
 
     def _record(self, answer: Answer) -> None:
+        which = self._index, self._number, self._attempt
         times = answer.started_ms, answer.ended_ms
-        self.attempts.append(Attempt(self._index, self._number, self._attempt, *times, answer.outcome, answer.why))
+        self.attempts.append(Attempt(*which, *times, answer.outcome, answer.why, self._node))
         if answer.outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged += 1
             self._number, self._attempt = self._number + 1, 0
