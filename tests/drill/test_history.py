@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twinstar.drill.history import (
     Attempt,
     acknowledged_per_bin,
+    apart,
     audit,
     gaps,
     longest_gap,
@@ -100,3 +101,27 @@ def test_bins_hold_every_acknowledgement_of_the_window() -> None:
 def test_median_and_maximum() -> None:
     assert median_and_maximum([3, 1, 8]) == (3, 8)
     assert median_and_maximum([]) == (0.0, 0.0)
+
+
+def on(node: str, client: int, number: int, at: float, outcome: Outcome = ACK) -> Attempt:
+    return Attempt(client, number, 0, at - 1, at, outcome, node=node)
+
+
+def test_clients_of_the_struck_node_are_told_apart_from_the_others() -> None:
+    told = [on("n1", 0, number, 10.0 * number) for number in range(1, 6)]
+    told += [on("n1", 0, 6, 52, UNKNOWN), on("n2", 0, 7, 90), on("n2", 0, 8, 100)]
+    told += [on("n2", 1, number, 5.0 * number) for number in range(1, 21)]
+    found = apart(told, "n1", fault_ms=50.5, from_ms=0, to_ms=100)
+    assert (found.struck, found.struck_outage_ms) == (1, 40)
+    assert (found.others, found.others_outage_ms, found.others_failed) == (1, 5, 0)
+
+
+def test_a_failure_of_the_others_counts_from_the_fault_on() -> None:
+    told = [on("n2", 1, 1, 10, FAILED), on("n2", 1, 1, 20), on("n2", 1, 2, 60, UNKNOWN), on("n1", 0, 1, 49)]
+    assert apart(told, "n1", fault_ms=50, from_ms=0, to_ms=100).others_failed == 1
+
+
+def test_who_had_moved_before_the_fault_is_none_of_the_struck_node() -> None:
+    told = [on("n1", 0, 1, 10), on("n2", 0, 2, 20), on("n2", 0, 3, 80)]
+    found = apart(told, "n1", fault_ms=50, from_ms=0, to_ms=100)
+    assert (found.struck, found.struck_outage_ms, found.others) == (0, 0, 1)
