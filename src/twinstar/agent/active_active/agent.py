@@ -256,7 +256,9 @@ class NodeAgent:
 
     async def _keep_up(self, number: int, view: View) -> None:
         assert view.membership is not None, "a node that serves is in it"
-        others = {each.number for each in view.membership.in_state(NodeState.IN, NodeState.LEAVING)} - {number}
+        # Who is still joining will write, too, and must know what the others are to forget.
+        living = view.membership.in_state(NodeState.IN, NodeState.JOINING, NodeState.LEAVING)
+        others = {each.number for each in living} - {number}
         dead = {each.number for each in view.membership.in_state(NodeState.DEAD)}
         await self.upkeep.round(number, others, dead)
 

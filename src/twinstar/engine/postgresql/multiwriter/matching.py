@@ -17,9 +17,9 @@ from psycopg import AsyncConnection
 
 from twinstar.config.schema import TableRule
 from twinstar.config.tables import rule_of
-from twinstar.engine.postgresql.multiwriter.objects import policy_of, refresh, take_in, taken_in
+from twinstar.engine.postgresql.multiwriter.objects import policies, refresh, take_in
 from twinstar.engine.postgresql.multiwriter.obstacles import Obstacle
-from twinstar.engine.postgresql.multiwriter.table import Policy, describe
+from twinstar.engine.postgresql.multiwriter.table import Policy
 from twinstar.model.errors import UsageError
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -55,14 +55,14 @@ async def take_in_matching(connection: Connection, rules: tuple[TableRule, ...],
     `send_rows` as for `take_in`: True as soon as this node is one of several. What is in stays in, also when no rule
     matches it any more. To be called every second or so, by a superuser's session.
     """
-    known = set(await taken_in(connection))
+    known = await policies(connection)
     new, refused = [], []
     cursor = await connection.execute(_TABLES.encode())
     for schema, name in await cursor.fetchall():
         rule = rule_of(rules, schema, name)
         if rule is None:
             continue
-        if (schema, name) in known and policy_of(await describe(connection, schema, name)) == policy_from(rule):
+        if known.get((schema, name)) == policy_from(rule):
             continue
         try:
             await take_in(connection, schema, name, policy_from(rule), send_rows=send_rows)

@@ -24,10 +24,11 @@ from twinstar.engine.postgresql.conf_files import is_closed, open_to_clients, sc
 from twinstar.engine.postgresql.connections import DroppingConnection, LocalConnection
 from twinstar.engine.postgresql.multiwriter import objects, places, sequences
 from twinstar.engine.postgresql.multiwriter.names import slot_name
+from twinstar.engine.postgresql.multiwriter.session import connect_locally
 from twinstar.engine.postgresql.multiwriter.table import describe
 from twinstar.engine.postgresql.own_conf import replace_own
 from twinstar.engine.postgresql.server import Server
-from twinstar.engine.postgresql.settings import SUPERUSER
+from twinstar.engine.postgresql.settings import APPLIER_ROLE, SUPERUSER
 from twinstar.model.address import Address
 from twinstar.model.engine import Upstream
 from twinstar.model.errors import EngineError
@@ -317,6 +318,13 @@ class NodeDatabase:
             return await connections.connect(connections.superuser_parameters(settings, settings.database))
         except psycopg.Error as error:
             raise connections.refused(settings, error) from error
+
+    async def open_applier(self) -> DroppingConnection:
+        """A session of the appliers' role, which may not do more than write rows. Raises psycopg.Error."""
+        settings = self.server.settings
+        parameters = connections.local_parameters(settings, APPLIER_ROLE) | {"dbname": settings.database}
+        del parameters["replication"]
+        return await connect_locally(parameters, "twinstar upkeep")
 
     async def close(self) -> None:
         """Lets go of connections. The database goes on running."""

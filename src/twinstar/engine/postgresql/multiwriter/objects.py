@@ -54,6 +54,18 @@ GREATEST_NODE = 1022
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
+_THERE = f"""EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE (n.nspname, c.relname) = (schema, name) AND a.attname = '{STAMP}' AND NOT a.attisdropped)"""
+"""That a table that was taken in was not dropped since, and perhaps made anew."""
+_LOOK = """(SELECT md5(
+    (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.attnotnull, a.attgenerated, a.attidentity),
+      ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)
+    || coalesce((SELECT string_agg(concat_ws(' ', i.indexrelid, i.indkey, i.indexprs, i.indpred, i.indisunique,
+      i.indnullsnotdistinct), ',' ORDER BY i.indexrelid) FROM pg_index i WHERE i.indrelid = c.oid), ''))
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) = (schema, name))"""
+"""Says cheaply, of a row of `twinstar.tables`, that nothing about the table's columns and indexes has changed."""
+
 
 async def install(connection: Connection, node: int) -> None:
     """Makes the schema `twinstar`, its roles and the publication, or brings them up to this program's.
@@ -74,7 +86,7 @@ async def install(connection: Connection, node: int) -> None:
                 "Keep it, or rebuild this node by copying another one."
             )
         for schema_name, name in [*await taken_in(connection), REPORTS]:
-            await _register(connection, schema_name, name, Policy())
+            await _register(connection, schema_name, name, policy_of(await describe(connection, schema_name, name)))
 
 
 async def node_number(connection: Connection) -> int | None:
@@ -112,9 +124,22 @@ def _number(node: int) -> list[str]:
 async def taken_in(connection: Connection) -> list[tuple[str, str]]:
     """Schema and name of every table that this node has taken in, in the order in which appliers write to them."""
     cursor = await connection.execute(
-        "SELECT schema, name FROM twinstar.tables WHERE schema <> %s ORDER BY schema, name", (OWN_SCHEMA,)
+        f"SELECT schema, name FROM twinstar.tables WHERE schema <> %s AND {_THERE} ORDER BY schema, name",
+        (OWN_SCHEMA,),
     )
     return [(schema, name) for schema, name in await cursor.fetchall()]
+
+
+async def policies(connection: Connection) -> dict[tuple[str, str], Policy]:
+    """Of every table that this node has taken in."""
+    cursor = await connection.execute(
+        f"SELECT schema, name, counters, groups, merge FROM twinstar.tables WHERE schema <> %s AND {_THERE}".encode(),
+        (OWN_SCHEMA,),
+    )
+    return {
+        (schema, name): Policy(tuple(counters), tuple(map(tuple, groups)), merge)
+        for schema, name, counters, groups, merge in await cursor.fetchall()
+    }
 
 
 async def take_in(
@@ -152,7 +177,8 @@ async def _register(connection: Connection, schema: str, name: str, policy: Poli
     await _run(connection, [f"ALTER TABLE {on} {', '.join(additions)}", f"ALTER TABLE {on} REPLICA IDENTITY FULL"])
     await connection.execute(
         "INSERT INTO twinstar.tables (schema, name, slug, counters, groups, merge) VALUES (%s, %s, %s, %s, %s, %s) "
-        "ON CONFLICT (schema, name) DO NOTHING",
+        "ON CONFLICT (schema, name) DO UPDATE "
+        "SET counters = EXCLUDED.counters, groups = EXCLUDED.groups, merge = EXCLUDED.merge",
         (schema, name, slug_of(schema, name), list(policy.counters), json.dumps(policy.groups), policy.merge),
     )
     table = await describe(connection, schema, name)
@@ -238,14 +264,16 @@ async def refresh(connection: Connection) -> tuple[tuple[str, str], ...]:
     async with connection.transaction():
         changed = []
         cursor = await connection.execute(
-            "SELECT schema, name, shape FROM twinstar.tables "
-            "WHERE to_regclass(format('%I.%I', schema, name)) IS NOT NULL ORDER BY schema, name"
+            f"SELECT schema, name, shape FROM twinstar.tables WHERE {_THERE} "
+            f"AND looked IS DISTINCT FROM {_LOOK} ORDER BY schema, name".encode()
         )
         for schema, name, shape in await cursor.fetchall():
             table = await describe(connection, schema, name)
             if table.shape != shape:
                 await _make(connection, table)
                 changed.append((schema, name))
+            else:
+                await _run(connection, [f"UPDATE twinstar.tables SET looked = {_LOOK} WHERE slug = '{table.slug}'"])
     return tuple(changed)
 
 
@@ -264,7 +292,7 @@ async def _make(connection: Connection, table: Table) -> None:
             # To stamp a row once more.
             f"GRANT SELECT, UPDATE ({', '.join(column.name for column in table.columns if column.ours)}) "
             f"ON {on} TO {OWNER_ROLE}",
-            f"UPDATE twinstar.tables SET shape = '{table.shape}' WHERE slug = {literal(table.slug)}",
+            f"UPDATE twinstar.tables SET shape = '{table.shape}', looked = {_LOOK} WHERE slug = {literal(table.slug)}",
             *(f"ALTER FUNCTION {function(table, name)}() OWNER TO {OWNER_ROLE}" for name in ("stamp", "place", "bury")),
         ],
     )

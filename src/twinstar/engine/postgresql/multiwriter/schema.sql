@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS twinstar.tables (
   groups jsonb NOT NULL,
   merge text,
   shape text, -- of the table for which functions were made
+  looked text, -- how its columns and indexes were in the catalog then
   collected bigint NOT NULL DEFAULT -1, -- the greatest tombstone that was forgotten here
   PRIMARY KEY (schema, name)
 );
@@ -156,4 +157,6 @@ BEGIN
   END LOOP;
 END $$;
 GRANT INSERT, UPDATE, DELETE ON twinstar.conflicts, twinstar.dead_letters, twinstar.repairs TO twinstar_applier;
+GRANT INSERT, UPDATE ON twinstar.floors, twinstar.cut TO twinstar_applier;
+GRANT UPDATE (collected) ON twinstar.tables TO twinstar_applier;
 GRANT SET ON PARAMETER session_replication_role, deadlock_timeout TO twinstar_applier;

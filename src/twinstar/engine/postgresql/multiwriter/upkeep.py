@@ -77,8 +77,8 @@ async def settle(connection: Connection) -> int:
 async def run_merges(connection: Connection) -> int:
     """Calls the users' functions for what this node wrote and lost, and writes the results; how many.
 
-    As the owner of each table: in a session that may become it. A function that fails is not called again for the same
-    conflict, which says why.
+    In an ordinary session of the appliers' role: the functions are users', and not for a superuser to run. One that
+    fails is not called again for the same conflict, which says why.
     """
     merged = 0
     for table in await _tables(connection):
@@ -117,12 +117,6 @@ async def _merge(connection: Connection, table: Table, conflict: int) -> None:
     if row is None:
         return
     await exactly(connection)
-    owner = await connection.execute(
-        "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass(%s)", (relation(table),)
-    )
-    ((role,),) = await owner.fetchall()
-    # The function is its owner's, and is not to be run by a superuser.
-    await connection.execute(f"SET LOCAL ROLE {ident(role)}".encode())
     # What has been written since is merged with, and what comes now waits.
     locked = f"SELECT FROM ONLY {relation(table)} AS t, (SELECT %s::jsonb AS image) AS f WHERE {_has_key(table, 't')}"
     await connection.execute(f"{locked} FOR UPDATE OF t".encode(), (Jsonb(row[0]),))
