@@ -21,7 +21,7 @@ COUNT = int(os.environ.get("TWINSTAR_CONVERGENCE_SEEDS", "100"))
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_nodes_end_up_equal(seeds: tuple[str, Path], tmp_path: Path, seed: int) -> None:
-    await play(seeds, tmp_path, seed, transactions=500)
+    await play(seeds, tmp_path, seed, transactions=300)
 
 
 @pytest.mark.soak
