@@ -77,7 +77,7 @@ def demo(
     bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Three nodes, a client that writes, three faults, and a table of what they cost. Takes less than two minutes."""
+    """Both strategies on three nodes each: clients that write, faults, and what they cost. Takes some two minutes."""
     from twinstar.cli.demo import run_demo
 
     run_demo(bin_dir, as_json=as_json)

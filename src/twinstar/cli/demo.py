@@ -1,7 +1,7 @@
-"""`twinstar demo`: three nodes, clients that write, three faults, and a table of what they cost.
+"""`twinstar demo`: both strategies, three nodes each, clients that write, faults, and a table of what they cost.
 
-The acts are the drill's own faults on a throw-away cluster; one workload writes through the router all the time, and at
-the end every acknowledged row is looked for.
+Active-passive first: the acts are the drill's own faults on a throw-away cluster; one workload writes through the
+router all the time, and at the end every acknowledged row is looked for. Then active-active (`demo_nodes`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from twinstar.cli import demo_nodes
 from twinstar.cli.ask import ask_history
 from twinstar.cli.demo_screen import LiveScreen, PlainScreen, Screen
 from twinstar.cli.local_cluster import LocalCluster
@@ -91,11 +92,15 @@ def run_demo(bin_dir: Path | None, *, as_json: bool) -> None:
     screen: Screen = LiveScreen(out) if out.is_terminal else PlainScreen(out)
     with screen:
         costs, found, history = _play(screen, bin_dir)
-    survived = found.sound and len(costs) == len(_ACTS) and all(cost.survived for cost in costs)
+        nodes = demo_nodes.play(screen, bin_dir)
+    survived = found.sound and len(costs) == len(_ACTS) and all(cost.survived for cost in costs) and nodes.survived
     if as_json:
-        print_json({"acts": [asdict(cost) for cost in costs], "audit": asdict(found), "history": history})
+        acts = [asdict(cost) for cost in costs]
+        print_json({"acts": acts, "audit": asdict(found), "history": history, "active_active": nodes.facts()})
     else:
-        _show(out, costs, found, history, survived)
+        _show(out, costs, found, history)
+        demo_nodes.show(out, nodes)
+        _verdict(out, survived)
     if not survived:
         raise typer.Exit(1)
 
@@ -166,7 +171,7 @@ def _cost(act: Act, attempts: list[Attempt]) -> Cost:
     return Cost(act.title, act.struck, gap.length_ms, len(failed), act.leader_after, act.served_again)
 
 
-def _show(out: Console, costs: list[Cost], found: Audit, history: list[dict[str, Any]], survived: bool) -> None:
+def _show(out: Console, costs: list[Cost], found: Audit, history: list[dict[str, Any]]) -> None:
     table = Table(title="What it cost", title_justify="left", box=None, pad_edge=False, header_style="dim")
     for head in ("fault", "at", "outage", "failed statements", "leads afterwards"):
         table.add_column(head, justify="right" if head in ("outage", "failed statements") else "left")
@@ -181,6 +186,9 @@ def _show(out: Console, costs: list[Cost], found: Audit, history: list[dict[str,
     out.print(
         f"Acknowledged writes: {found.acknowledged}. Acknowledged writes lost: {len(found.lost)}.", highlight=False
     )
+
+
+def _verdict(out: Console, survived: bool) -> None:
     if survived:
         out.print("[bold green]Every fault was survived and nothing was lost.[/]")
     else:

@@ -15,7 +15,7 @@ def show_drill(result: Drill, written: list[Path]) -> None:
     """The table, and the figures in a sentence."""
     out = console()
     many = any(repetition.faulty.apart for repetition in result.repetitions)
-    out.print(_of_sides(result) if many else _of_leaders(result))
+    out.print(sides_table(result) if many else _of_leaders(result))
     out.print(f"[dim]{machine()}; {', '.join(f'{key} {value}' for key, value in result.cluster.items())}[/]")
     out.print(_verdict(result))
     for file in written:
@@ -53,7 +53,7 @@ def _of_leaders(result: Drill) -> Table:
     return table
 
 
-def _of_sides(result: Drill) -> Table:
+def sides_table(result: Drill) -> Table:
     """Where every node takes writes: the clients of the struck node and all others."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     heads = ("run", "its clients ms", "others ms", "control ms", "acked", "others failed", "unknown", "lost", "twice")

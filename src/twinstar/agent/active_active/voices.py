@@ -40,6 +40,8 @@ class _Voice:
     gossip_at_ms: float = -1e12
     offset: Offset | None = None
     offset_at_ms: float = -1e12
+    boot: int = 0
+    """Which start of its agent said all this."""
 
 
 @dataclass
@@ -93,9 +95,10 @@ class Voices:
         return {member: now - max(voice.at_ms, voice.since_ms) for member, voice in self._voices.items()}
 
     def gossip(self, member: str) -> Gossip | None:
-        """What a member last said of itself, unless that is old."""
+        """What a member last said of itself, unless that is old, or its agent is not heard any more."""
         voice, now = self._voices[member], self.clock.now_ms()
-        return voice.gossip if now - voice.gossip_at_ms < _GOSSIP_FRESH_MS else None
+        heard = now - voice.at_ms < _HEARD_MS
+        return voice.gossip if heard and now - voice.gossip_at_ms < _GOSSIP_FRESH_MS else None
 
     def heard_statement(self, member: str) -> PeerStatement | None:
         voice, now = self._voices[member], self.clock.now_ms()
@@ -152,6 +155,8 @@ class Voices:
                 self._send_raw(source, self.sender.pack(_answering(answer, token, self._wall_us())))
             case PeerStatement() as statement if (voice := self._voices.get(envelope.member)) is not None:
                 news = voice.statement is None or _meaning(statement) != _meaning(voice.statement)
+                if envelope.boot != voice.boot:
+                    voice.gossip, voice.boot = None, envelope.boot  # An earlier start's says nothing of this one.
                 voice.statement, voice.at_ms = statement, now
                 if statement.answers:
                     voice.offset = measured(statement.answers, statement.wall_us, self._wall_us())
