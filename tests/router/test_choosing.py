@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinstar.model.wire import PeerStatement
-from twinstar.router.choosing import SILENCE_MS, Nodes
+from twinstar.router.choosing import BEHIND_MS, SILENCE_MS, Nodes
 from twinstar.router.routes import LEFT_OUT_MS, Route, Why
 
 MEMBERS = frozenset({"a", "b", "c"})
@@ -90,6 +90,19 @@ def test_who_lags_serves_no_reads_and_loses_those_that_it_has_after_a_while(told
     assert (told.route.read, told.route.left_out) == (("a", "b", "c"), frozenset())
 
 
+def test_who_does_not_learn_of_a_change_of_the_membership_is_left_out(told: Told) -> None:
+    newer = replace(OPEN, epoch=2)
+    for _ in range(int(BEHIND_MS // 100)):
+        assert set(told.say(a=newer, b=OPEN).route.any) == {"a", "b"}, "it has some time"
+        told.later(100)
+    told.say(a=newer, b=OPEN).later(1)
+    assert told.route.any == ("a",)
+    assert told.route.ended == {"b": "it knows the membership's epoch 1 alone"}
+    alone = told.later(SILENCE_MS + 1).say(b=OPEN).route
+    assert (alone.any, alone.ended) == ((), {}), "it is left out, but keeps what it has: nobody else is heard"
+    assert told.say(b=newer).route.any == ("b",)
+
+
 def test_a_lag_that_all_have_keeps_nobody_out(told: Told) -> None:
     assert told.say(a=lagging(60_000), b=lagging(60_050)).route.read == ("a", "b")
     assert told.say(a=lagging(60_000), b=lagging(61_000)).route.read == ("a",)
@@ -114,6 +127,7 @@ class Step:
 
 
 STATEMENTS = st.one_of(st.just(OPEN), st.just(CLOSED), st.floats(0, 1_000).map(lagging))
+OF_EPOCHS = st.builds(replace, STATEMENTS, epoch=st.integers(1, 3))
 STEPS = st.lists(
     st.one_of(
         st.builds(Step, member=st.sampled_from("abcd"), statement=STATEMENTS),
@@ -149,7 +163,16 @@ def test_whatever_is_heard_in_whatever_order(steps: list[Step]) -> None:
         assert route.left_out <= set(route.any) - set(route.read)
 
 
-@given(STEPS, st.floats(0, 1_000))
+LONG_STEPS = st.lists(
+    st.one_of(
+        st.builds(Step, member=st.sampled_from("abcd"), statement=OF_EPOCHS),
+        st.builds(Step, later_ms=st.floats(0, 4_000), slept=st.booleans()),
+    ),
+    max_size=30,
+)
+
+
+@given(LONG_STEPS, st.floats(0, 10_000))
 def test_between_two_statements_nothing_changes_before_it_is_said_to(steps: list[Step], wait_ms: float) -> None:
     told = Told(Nodes(MAX_LAG_MS))
     for step in steps:

@@ -1,7 +1,8 @@
 """Active-active: which nodes clients may be sent to, from what the nodes' agents say. Pure.
 
-Any node is as good as any other, and a client that is sent to the wrong one loses nothing but time: no rule here is
-needed for safety. A node that must not take writes (its clock is off, it has been taken out) shuts clients out itself.
+Any node is as good as any other, and a client that is sent to the wrong one loses nothing but time. A node that must
+not take writes (its clock is off, it has been taken out) shuts clients out itself. It can do so only when it knows;
+what is written to one that was taken out while nobody but its clients could reach it reaches nobody. Hence 4.
 
 What it guarantees
     1. *A new session goes to a node that says it is open*, and said so within `SILENCE_MS`.
@@ -11,6 +12,8 @@ What it guarantees
     3. *`read` has a node whenever `any` has one.* A node is left out of it when it lags by more than the bound behind
        the one that lags the least. What all of them lack (a dead node's last writes) says nothing for or against any of
        them.
+    4. *A node that lags behind the membership is left out*: one that has not learned of an epoch that the router has
+       heard of, for `BEHIND_MS`. Perhaps it was that node that was taken out.
 
 Silence is counted while this process runs: one that was itself stopped for a second has no right to call others silent
 (`slept`).
@@ -26,6 +29,8 @@ from twinstar.router.routes import LEFT_OUT_MS, Route, Why
 
 SILENCE_MS = 250.0
 """Agents speak every 100 ms: two statements may be lost."""
+BEHIND_MS = 5_000.0
+"""How long a node may take to learn of a change of the membership."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,14 @@ class Word:
     at_ms: float
     lagging_since_ms: float | None = None
     """Since when it has been out of the lag bound."""
+    behind_since_ms: float | None = None
+    """Since when it has known an older epoch of the membership than another node."""
 
     def heard(self, now_ms: float) -> bool:
         return now_ms <= self.at_ms + SILENCE_MS
+
+    def outdated(self, now_ms: float) -> bool:
+        return self.behind_since_ms is not None and now_ms > self.behind_since_ms + BEHIND_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +63,14 @@ class Nodes:
         """A statement that has just arrived."""
         words = dict(self.words)
         before = words.get(member)
-        words[member] = Word(statement, now_ms, before.lagging_since_ms if before else None)
+        words[member] = replace(before, statement=statement, at_ms=now_ms) if before else Word(statement, now_ms)
+        epoch = max(word.statement.epoch for word in words.values())
+        for name, word in words.items():
+            behind = word.statement.epoch < epoch
+            words[name] = replace(word, behind_since_ms=_since(word.behind_since_ms, now_ms, holds=behind))
         lagging = _lagging(words, now_ms, self.max_lag_ms)
         for name, word in words.items():
-            since = (now_ms if word.lagging_since_ms is None else word.lagging_since_ms) if name in lagging else None
-            words[name] = replace(word, lagging_since_ms=since)
+            words[name] = replace(word, lagging_since_ms=_since(word.lagging_since_ms, now_ms, holds=name in lagging))
         return replace(self, words=words)
 
     def slept(self, late_ms: float, now_ms: float) -> Nodes:
@@ -74,7 +87,11 @@ class Nodes:
         }
         if not usable:
             return Route(ended=ended, why=Why.NOBODY_OPEN)
-        ended |= {name: "it is silent" for name, word in here.items() if name not in ended and not word.heard(now_ms)}
+        for name, word in here.items():
+            if not word.heard(now_ms):
+                ended.setdefault(name, "it is silent")
+            elif word.outdated(now_ms):
+                ended.setdefault(name, f"it knows the membership's epoch {word.statement.epoch} alone")
         lagging = _lagging(here, now_ms, self.max_lag_ms)
         left_out = frozenset(
             name
@@ -87,14 +104,28 @@ class Nodes:
     def next_change_ms(self, now_ms: float) -> float:
         """When `route` may say something else although nothing was heard; `inf`: never."""
         ends = [word.at_ms + SILENCE_MS for word in self.words.values()]
+        ends += [each.behind_since_ms + BEHIND_MS for each in self.words.values() if each.behind_since_ms is not None]
         ends += [
-            word.lagging_since_ms + LEFT_OUT_MS for word in self.words.values() if word.lagging_since_ms is not None
+            each.lagging_since_ms + LEFT_OUT_MS for each in self.words.values() if each.lagging_since_ms is not None
         ]
         return min((end for end in ends if end >= now_ms), default=float("inf"))
 
 
 def _open(words: Mapping[str, Word], now_ms: float) -> tuple[str, ...]:
-    return tuple(sorted(name for name, word in words.items() if word.statement.open and word.heard(now_ms)))
+    return tuple(
+        sorted(
+            name
+            for name, word in words.items()
+            if word.statement.open and word.heard(now_ms) and not word.outdated(now_ms)
+        )
+    )
+
+
+def _since(before_ms: float | None, now_ms: float, *, holds: bool) -> float | None:
+    """Since when something has held without a break; None: it does not."""
+    if not holds:
+        return None
+    return now_ms if before_ms is None else before_ms
 
 
 def _lagging(words: Mapping[str, Word], now_ms: float, max_lag_ms: float) -> frozenset[str]:
