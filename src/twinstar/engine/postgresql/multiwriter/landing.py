@@ -48,14 +48,15 @@ class Landing:
         """Takes messages in, and waits while there are too many. `complete_lsn`: every transaction that ends up to
         there has been fed with these.
         """
+        collector = self._collector
         for message in messages:
             decoded = decode(message)
             if isinstance(decoded, Relation):
-                if not self._collector.knows(decoded):
-                    self._collector.relate(decoded, await self._catalog.sink(decoded))
+                if not collector.knows(decoded):
+                    collector.relate(decoded, await self._catalog.sink(decoded))
             elif not self._is_known(decoded):
-                self._collector.add(decoded, len(message))
-                if self._collector.full:
+                collector.add(decoded, len(message))
+                if collector.full:
                     await self._make_room()
         self._fed_lsn = max(self._fed_lsn, complete_lsn)
         self._news.set()

@@ -32,7 +32,7 @@ _READ_AT_ONCE_BYTES = 256 * 1024
 _data = Struct("!cqqq")
 _keepalive = Struct("!cqqB")
 _status = Struct("!cqqqqB")
-_DATA, _KEEPALIVE = b"wk"
+_DATA, _KEEPALIVE, _COMMIT = b"wkC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ class Stream:
     def _read_what_is_there(self) -> tuple[bool, list[bytes]]:
         pgconn = self.connection.pgconn
         messages: list[bytes] = []
+        last: bytes | memoryview = b""
         heard, size = False, 0
         while size < _READ_AT_ONCE_BYTES:
             pgconn.consume_input()
@@ -141,11 +142,16 @@ class Stream:
                     break
                 size += length
                 if data[0] == _DATA:
-                    _, start, end, self._sent_us = _data.unpack_from(data)
-                    messages.append(bytes(data[_data.size :]))
-                    self.received = max(self.received, start, end)
+                    message = bytes(data[_data.size :])
+                    messages.append(message)
+                    # Only then has everything come that ends up to there.
+                    if message[0] == _COMMIT:
+                        self.received = max(self.received, _data.unpack_from(data)[2])
+                    last = data
                 else:
                     self._take_keepalive(data)
+            if last:
+                self._sent_us = _data.unpack_from(last)[3]
             if length < 0:
                 self._raise_end(messages)
                 break
