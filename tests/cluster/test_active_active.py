@@ -153,6 +153,26 @@ def test_one_that_was_declared_dead_comes_back_as_a_copy(nodes: Nodes) -> None:
     assert nodes.number("n1") not in (None, number)
 
 
+def test_one_that_was_away_for_too_long_hands_over_what_it_has_and_is_copied_anew(nodes: Nodes) -> None:
+    """Its place in another node's log was given up; what it wrote last, nobody else has yet."""
+    nodes.equal("n1", "n2", "n3")
+    number = nodes.number("n3")
+    for name in ("n1", "n2"):
+        nodes.cluster.kill(name, *NODE)
+    nodes.run("n3", "INSERT INTO orders (at, n) VALUES ('alone', 1)")
+    nodes.cluster.kill("n3", *NODE)
+    nodes.cluster.start("n1", "n2")
+    nodes.cluster.until(lambda s: {member(s, n)["state"] for n in ("n1", "n2")} == {"serving"}, "the others serve")
+    nodes.cluster.ask("n1", f"SELECT pg_drop_replication_slot('twinstar_{number}')")
+    nodes.write("n1")
+    nodes.cluster.start("n3")
+    nodes.cluster.until(lambda s: member(s, "n3")["number"] not in (None, number), "n3 is a new node", _PATIENCE_S)
+    nodes.cluster.whole(_PATIENCE_S)
+    rows = nodes.equal("n1", "n2", "n3")
+    assert [at for _, at, *_ in rows].count("alone") == 1
+    assert nodes.cluster.said("n3 agent", "comes back as a copy")
+
+
 def test_all_of_them_restarted_at_once(nodes: Nodes) -> None:
     for name in nodes.cluster.names:
         nodes.write(name)

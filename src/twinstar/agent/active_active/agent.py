@@ -94,7 +94,6 @@ class NodeAgent:
         self._beside = Sidelines(clock, self._wake.set)
         self._turned_ms = clock.now_ms()
         self._misfit = ""
-        self._seen_number = 0
         self._offsets: dict[str, skew.Offset] = {}
 
     async def run(self) -> None:
@@ -191,8 +190,8 @@ class NodeAgent:
                 "what %s has sent meanwhile is not kept any more: this node leaves, and comes back as a copy", names
             )
             self.renews = True
-        if view.own.number != self._seen_number:
-            self.renews, self._seen_number = False, view.own.number
+        if view.membership is not None and view.membership.of(view.me) is None:
+            self.renews = False  # It has left, and comes.
         if self.lane.effect is None and self.body.state is not None:
             self._attend_streams(plan, view)
             if plan.admit is not None and plan.admit != self.admitted:
