@@ -15,6 +15,8 @@ from twinstar.simulation.stage import Stage
 _LATE_MS = 110.0
 """A guard may be scheduled late by less than the margin of the lease."""
 
+_HANGING_STOP_MS = 15_000.0
+
 
 async def _promotion_hangs(scene: Scene, _: str) -> None:
     """The disk of who is promoted hangs, so somebody asks for another leader; all seal for that, and then the disk goes
@@ -176,7 +178,23 @@ async def _needless_loss(scene: Scene, _: str) -> None:
         stage.broken(f"N: a loss was accepted for {chosen}, and all copies were there")
 
 
+async def _hanging_stop(scene: Scene, _: str) -> None:
+    """A standby's database hangs while it stops, and the agent that began that is killed: another one sees to it."""
+    stage = Stage(scene)
+    if not await stage.calm() or not stage.register.voters:
+        return
+    member = stage.member(stage.one_of(stage.register.voters))
+    engine, run = member.engine, member.engine.run
+    engine.hung = True
+    stage.cluster.aside(engine.shut_down())
+    await stage.cluster.kill_agent(member.name)
+    stage.start([member.name])
+    if not await stage.seen(lambda: engine.run != run, _HANGING_STOP_MS, look_ms=10):
+        stage.broken(f"F: the database of {member.name} hangs in its stop, and nobody ends it")
+
+
 DIRECTED = (
+    Fault("a stop that hangs", _hanging_stop),
     Fault("nobody could replace it", _nobody_could, with_lease=False),
     Fault("a needless loss", _needless_loss),
     Fault("a stranger leads", _stranger, with_lease=False),

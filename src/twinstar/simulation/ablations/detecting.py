@@ -9,7 +9,7 @@ from typing import Any
 from twinstar.model.register import Phase
 from twinstar.model.wire import EngineWord
 from twinstar.simulation.ablations.counting import VIEW
-from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead
+from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, always, instead, skipped
 
 _HOW = "How leadership ends"
 _RULES = "twinstar.rules.active_passive"
@@ -109,6 +109,13 @@ DETECTING = (
         "the agent does not try whether its database answers",
         (Swap("twinstar.agent.watching:Watching._watch_hang", instead(_hung_for_ever)),),
         ("the leader hangs",),
+    ),
+    Ablation(
+        "a stop that hangs is ended",
+        _HOW,
+        "a database that is stopping is waited for, also when nobody does any more who would kill it",
+        (Swap("twinstar.agent.watching:Watching._end_lasting_stop", skipped()),),
+        ("a stop that hangs",),
     ),
     Ablation(
         "random back-off",
