@@ -1,4 +1,4 @@
-"""What every test run ends with: each reason why something was skipped, and no process left behind."""
+"""What every test run ends with: why something was skipped, no process left behind, and no shared memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from twinstar.engine.postgresql.shared_memory import abandoned, release
 
 _LONG = frozenset({"partitions", "cluster"})
 """Folders with few tests of many seconds each."""
@@ -35,6 +37,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A process that outlives its test makes the run fail: it may be a database that nobody ends."""
     if hasattr(session.config, "workerinput"):
         return  # one of several workers: the others' tests still run
+    for segment in abandoned():
+        release(segment)  # tests kill servers and remove their directories; a machine has room for 4,096
     left = _left_behind(os.environ[_TAG])
     session.config.stash[_LEFT] = left
     if left and session.exitstatus == pytest.ExitCode.OK:

@@ -20,6 +20,7 @@ from twinstar.config.load import load
 from twinstar.config.local import data_home, local_config
 from twinstar.config.schema import Config, Strategy
 from twinstar.config.secrets import Secrets
+from twinstar.engine.postgresql.shared_memory import release_of
 from twinstar.model.errors import EnvironmentTrouble, TwinstarError, UsageError
 from twinstar.ports.free_ports import find_free_ports
 
@@ -120,6 +121,8 @@ def throw_away(wishes: Wishes, purpose: str, network: Network | None = None) -> 
         _keep_logs(folder)
         raise
     finally:
+        for pid_file in folder.glob("*/data/postmaster.pid"):
+            release_of(pid_file.parent)
         shutil.rmtree(folder, ignore_errors=True)
 
 

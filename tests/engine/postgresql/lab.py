@@ -24,6 +24,8 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 
+from twinstar.engine.postgresql.shared_memory import release_of
+
 SYSTEM_USER = "twinstar"
 HOME = Path("/var/lib/twinstar")
 SUPERUSER = "lab"
@@ -355,6 +357,7 @@ class Lab:
         for server in self.servers:
             server.forget_connections()
             server.kill()
+            release_of(server.data)
         shutil.rmtree(self.root)
 
 

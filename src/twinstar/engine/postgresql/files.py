@@ -11,6 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from twinstar.engine.postgresql.settings import Paths
+from twinstar.engine.postgresql.shared_memory import release_of
 from twinstar.model.errors import EngineError
 from twinstar.model.position import Position
 from twinstar.ports.processes import Account
@@ -141,8 +142,9 @@ def is_empty(directory: Path) -> bool:
 
 
 def wipe(directory: Path) -> None:
-    """Removes a directory with all that is in it, if it is there."""
+    """Removes a data directory, if it is there, with what a killed server of it left in shared memory."""
     if directory.exists():
+        release_of(directory)
         shutil.rmtree(directory)
         sync_directory(directory.parent)
 
