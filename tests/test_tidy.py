@@ -25,7 +25,7 @@ BARE_EXCEPTS = {"simulation/workers.py": "whatever a seed raises is told to who 
 TIME_OF_THE_LOOP = {"call_later", "call_at"}
 """Methods by which one asks asyncio for the time. (`loop.time()` is looked for by both names.)"""
 
-FREE_OF_PORTS = ("ports", "cli", "drill", "simulation")
+FREE_OF_PORTS = ("ports", "cli", "compare", "drill", "simulation")
 
 # Put together from parts, so that this file does not contain what it forbids.
 FORBIDDEN = {
