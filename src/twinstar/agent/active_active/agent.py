@@ -101,8 +101,8 @@ class NodeAgent:
         await self.voices.open(self._network)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for each in (self.roster.follow(), self._look_for_ever(), self._watch_end(), self._watch_hang(),
-                             self._turn_for_ever()):  # fmt: skip
+                for each in (self.roster.follow(), self.roster.look(), self._look_for_ever(), self._watch_end(),
+                             self._watch_hang(), self._turn_for_ever()):  # fmt: skip
                     tasks.create_task(each)
         finally:
             await self.lane.close()
@@ -181,7 +181,7 @@ class NodeAgent:
         if self._misfit:
             return
         self.lane.want(plan.engine)
-        if plan.change is not None:
+        if plan.change is not None and not self.roster.misfit:
             self._beside.begin("membership", self._change(plan.change))
         gaps = {*plan.compare.values(), *(plan.read[n] for n in self.body.appliers.gaps & plan.read.keys())}
         if gaps and not self.renews:
@@ -353,7 +353,8 @@ class NodeAgent:
     def note(self) -> str:
         """One sentence when there is something to say."""
         troubles = [self.body.appliers.told(number).trouble for number in sorted(self.read_now())]
-        said = (self._misfit, self.body.progress, self.lane.trouble, self.plan.note, *troubles, self.roster.trouble)
+        wrong = (self._misfit, self.roster.misfit)
+        said = (*wrong, self.body.progress, self.lane.trouble, self.plan.note, *troubles, self.roster.trouble)
         return next(filter(None, said), "")
 
     def statement(self) -> PeerStatement:

@@ -129,7 +129,8 @@ class NodeControl:
             return Outcome(False, f"{member} is alive: take it out in order with `twinstar leave {member}`.")
         if node.state not in (NodeState.IN, NodeState.LEAVING):
             return Outcome(False, f"{member} is {node.state.value} already.")
-        await self._agent.roster.change(_dead(membership, node.number))
+        if not await self._agent.roster.change(_dead(membership, node.number)):
+            return Outcome(False, f"The membership has changed meanwhile: try `twinstar remove {member}` again.")
         gone = await self._until(lambda: (now := self._agent.roster.membership) is not None and now.of(member) is None)
         return Outcome(True, f"{member} is gone." if gone else f"{member} is declared dead, and is being settled.")
 
