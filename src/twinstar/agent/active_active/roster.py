@@ -106,7 +106,7 @@ class Roster:
         return self.membership is not None and self.membership.nonce == proposal.nonce
 
     async def _settle(self, base: int) -> None:
-        """Where there is nothing to touch, a first membership may still come: who tries another one conflicts with it."""
+        """A first membership may still come, with nothing there to touch: who tries another one conflicts with it."""
         pause_ms = _FIRST_PAUSE_MS
         while self._revision == base:
             await self._clock.sleep_ms(pause_ms)
