@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.agent.disks import full_disk
 from twinstar.agent.memory import Memory
 from twinstar.agent.peers import PeerAddresses, Peers
 from twinstar.model.address import Address
 from twinstar.model.timing import Timings
-from twinstar.model.wire import Gossip
+from twinstar.model.wire import EpochNotice, Gossip
 from twinstar.ports.clock import SystemClock
 from twinstar.ports.free_ports import find_free_ports
 from twinstar.ports.system_network import SystemNetwork
@@ -28,14 +27,13 @@ async def open_peers(
     addresses: dict[str, PeerAddresses],
     memory: Memory,
     wall_ms: int,
-    keep_start: Callable[[int], None] | None = None,
 ) -> Peers:
     async def probe(_: Address) -> bool:
         return False
 
     peers = Peers(
         me, "c", b"the cluster's own", addresses, Timings.preset("fast"), SystemClock(), SystemNetwork(), probe,
-        (), memory.begin(wall_ms), lambda: None, memory.heard, keep_start or memory.start_as,
+        (), memory.begin(wall_ms), lambda: None, memory.heard, memory.start_as,
     )  # fmt: skip
     await peers.open()
     return peers
@@ -61,18 +59,15 @@ async def test_an_agent_that_lost_its_disk_and_has_an_earlier_clock_is_heard_aga
     await is_heard(first, "a", other, 3)
     first.close()
     memory = Memory(tmp_path / "a, new.json")
-    tried: list[int] = []
-
-    def keep_start(boot: int) -> None:
-        tried.append(boot)
-        if len(tried) == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        memory.start_as(boot)
-
-    second = await open_peers("a", addresses, memory, NOW_MS - HOUR_MS, keep_start)
+    second = await open_peers("a", addresses, memory, NOW_MS - HOUR_MS)
+    with full_disk(tmp_path / "a, new.json"):
+        async with asyncio.timeout(PATIENCE_S):
+            while "cannot be written" not in caplog.text:
+                second.tell_agents(EpochNotice(4, "a"))
+                await asyncio.sleep(0.02)
     await is_heard(second, "a", other, 4)
     second.close()
     other.close()
-    assert tried == [NOW_MS + 1, NOW_MS + 1]
+    assert memory.now.boot == NOW_MS + 1
     assert "until start number 1700000000001 can be written down" in caplog.text
     assert Memory(tmp_path / "a, new.json").begin(NOW_MS - HOUR_MS) == NOW_MS + 2

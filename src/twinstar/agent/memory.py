@@ -6,13 +6,16 @@ Kept in a file of ours beside, never inside, the data directory, so that it surv
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from twinstar.model.errors import UnknownSchema
+from twinstar.model.errors import EnvironmentTrouble, UnknownSchema
 
 SCHEMA = 1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,12 @@ class Remembered:
 
 
 class Memory:
-    """The file, and its content. Every change is on disk before it returns."""
+    """The file, and its content. Every change is on disk before it returns; one that cannot be written down raises
+    EnvironmentTrouble and is not made, since a promise like that must not be given. (Who was heard is no promise.)
+    """
 
     def __init__(self, path: Path) -> None:
+        """Raises UnknownSchema, and EnvironmentTrouble when the file cannot be read: no promise is guessed."""
         self._path = path
         self.now = self._read()
 
@@ -49,8 +55,15 @@ class Memory:
         self._write(replace(self.now, promise=promise, leads=epoch, run=run, handing_over=False))
 
     def heard(self, member: str) -> None:
-        if member not in self.now.heard:
-            self._write(replace(self.now, heard=(*self.now.heard, member)))
+        """What cannot be written down now is with the next change. Lost, it makes the next start more patient."""
+        if member in self.now.heard:
+            return
+        known = replace(self.now, heard=(*self.now.heard, member))
+        try:
+            self._write(known)
+        except EnvironmentTrouble as error:
+            log.error("that %s was heard is not kept: %s", member, error)
+            self.now = known
 
     def begin(self, wall_ms: int) -> int:
         """The number of this start: the wall clock, and more than the last one also when that was set back."""
@@ -63,14 +76,30 @@ class Memory:
         self._write(replace(self.now, boot=boot))
 
     def _read(self) -> Remembered:
-        if not self._path.exists():
+        try:
+            raw = json.loads(self._path.read_bytes())
+            if raw["schema"] != SCHEMA:
+                raise UnknownSchema(f"member's state in {self._path}", raw["schema"], SCHEMA)
+            return Remembered(**{**raw, "heard": tuple(raw["heard"])})
+        except FileNotFoundError:
             return Remembered()
-        raw = json.loads(self._path.read_bytes())
-        if raw.get("schema") != SCHEMA:
-            raise UnknownSchema(f"member's state in {self._path}", raw.get("schema"), SCHEMA)
-        return Remembered(**{**raw, "heard": tuple(raw["heard"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EnvironmentTrouble(
+                f"This member's state in {self._path} cannot be read ({error}): let the agent's user read it; if it "
+                "is damaged, treat this member's disk as lost, and remove its `data` and `state`."
+            ) from error
 
     def _write(self, new: Remembered) -> None:
+        try:
+            self._replace(new)
+        except OSError as error:
+            raise EnvironmentTrouble(
+                f"This member's state cannot be written to {self._path} ({error.strerror}): make room there, and let "
+                "the agent's user write."
+            ) from error
+        self.now = new
+
+    def _replace(self, new: Remembered) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_suffix(".new")
         with beside.open("w") as file:
@@ -83,4 +112,3 @@ class Memory:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self.now = new

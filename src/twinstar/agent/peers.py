@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from twinstar.model.address import Address
+from twinstar.model.errors import EnvironmentTrouble
 from twinstar.model.starts import Starts
 from twinstar.model.timing import Timings
 from twinstar.model.view import Peer
@@ -110,7 +111,7 @@ class Peers:
         on_first_heard: Callable[[str], None],
         keep_start: Callable[[int], None],
     ) -> None:
-        """`keep_start` writes down another number of this start; it may raise OSError."""
+        """`keep_start` writes down another number of this start; it may raise EnvironmentTrouble."""
         self._me, self._addresses, self._timings = me, addresses, timings
         self._clock, self._network, self._probe_database = clock, network, probe_database
         self._on_news, self._on_first_heard, self._keep_start = on_news, on_first_heard, keep_start
@@ -312,7 +313,7 @@ class Peers:
     def _start_as(self, boot: int) -> bool:
         try:
             self._keep_start(boot)
-        except OSError as error:
+        except EnvironmentTrouble as error:
             log.error("others refuse what comes from here until start number %d can be written down: %s", boot, error)
             return False
         log.warning("others know a later start of this agent, so its clock is behind: it goes on as start %d", boot)

@@ -27,7 +27,7 @@ from twinstar.agent.lane import Lane
 from twinstar.agent.memory import Memory
 from twinstar.api.all_nodes import Ask
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, Stage
-from twinstar.model.errors import EngineError
+from twinstar.model.errors import EngineError, EnvironmentTrouble
 from twinstar.model.membership import Membership, NodeState
 from twinstar.model.register import Durability
 from twinstar.model.wire import Gossip, Inbox, Part, PeerStatement, Sender
@@ -383,8 +383,8 @@ def _keeper(memory: Memory) -> Callable[[int], bool]:
     def keep(boot: int) -> bool:
         try:
             memory.start_as(boot)
-        except OSError as error:
-            log.error("the number of this start cannot be written down: %s", error)
+        except EnvironmentTrouble as error:
+            log.error("others refuse what comes from here until start number %d can be written down: %s", boot, error)
             return False
         return True
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from twinstar.model.errors import EnvironmentTrouble
 from twinstar.model.position import parse_lsn
 from twinstar.ports.clock import Clock
-from twinstar.ports.processes import Processes
+from twinstar.ports.processes import Finished, Processes
 
 _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS = 100.0, 5_000.0
 _STEADY_MS = 10_000.0
@@ -125,24 +126,32 @@ class Appliers:
         pause_ms = _FIRST_PAUSE_MS
         while True:
             began = self._clock.now_ms()
-            order.file.write_text(order.settings, encoding="utf-8")
-            order.file.chmod(0o600)
-            done = await self._processes.run(
-                self._command(order.file),
-                account=None,
-                environment=self._environment,
-                on_line=lambda line: log.info("applier of node %d: %s", number, line),
-            )
-            if done.code == 0:
-                self.drained.add(number)
-                return
-            said = (done.err.splitlines() or [f"exit status {done.code}"])[-1]
+            try:
+                done = await self._once(number, order)
+            except (EnvironmentTrouble, OSError) as error:
+                said = str(error)
+            else:
+                if done.code == 0:
+                    self.drained.add(number)
+                    return
+                said = (done.err.splitlines() or [f"exit status {done.code}"])[-1]
+                if done.code == _GAP:
+                    self.gaps.add(number)
             self._troubles[number] = said
             log.error("the applier of node %d has ended: %s", number, said)
-            if done.code == _GAP:
-                self.gaps.add(number)
             if self._clock.now_ms() - began > _STEADY_MS:
                 pause_ms = _FIRST_PAUSE_MS
             await self._clock.sleep_ms(pause_ms)
             pause_ms = min(2 * pause_ms, _LONGEST_PAUSE_MS)
             del self._troubles[number]
+
+    async def _once(self, number: int, order: Order) -> Finished:
+        """Raises EnvironmentTrouble, OSError when it cannot be started, as with a full disk."""
+        order.file.write_text(order.settings, encoding="utf-8")
+        order.file.chmod(0o600)
+        return await self._processes.run(
+            self._command(order.file),
+            account=None,
+            environment=self._environment,
+            on_line=lambda line: log.info("applier of node %d: %s", number, line),
+        )
