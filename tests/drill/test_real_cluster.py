@@ -39,20 +39,3 @@ def test_the_demo_survives_three_faults_and_leaves_nothing(tmp_path: Path) -> No
     assert "Rows that differ between nodes: 0." in done.stdout
     assert folder.processes() == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_where_every_node_takes_writes_a_killed_node_concerns_its_own_clients_alone(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    done = folder.run("drill", "kill-node", "--strategy", "active-active", "--json", "drill.json", timeout=280)
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "drill.json").read_text())
-    figures, run = report["summary"], report["repetitions"][0]["faulty"]
-    assert figures["survived"]
-    assert figures["lost"] == figures["phantoms"] == figures["others_failed"] == 0
-    assert (run["apart"]["struck"], run["apart"]["others"]) == (2, 4)
-    assert run["apart"]["struck_outage_ms"] > 0
-    assert {attempt["node"] for attempt in run["attempts"]} == {"n1", "n2", "n3"}
-    refused = folder.run("drill", "switchover", "--strategy", "active-active", timeout=280)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "An active-active cluster has nothing for switchover to strike" in refused.stderr
-    assert folder.processes() == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from twinstar.drill.faults import Fault
-from twinstar.drill.history import Attempt, audit, longest_gap
+from twinstar.drill.history import Apart, Attempt, acknowledged_since, audit, longest_gap
 from twinstar.drill.page import page
 from twinstar.drill.report import summary, to_json
 from twinstar.drill.run import Drill, Options, Repetition, Run
@@ -31,6 +32,19 @@ def run(outage_ms: float, *, faulty: bool, lost: bool = False, leader_after: str
         leader_before="n1",
         leader_after=leader_after if faulty else "n1",
     )
+
+
+def test_what_a_node_that_was_cut_off_has_acknowledged_is_told_apart() -> None:
+    """It is no part of outages; the rest of the report is as without it."""
+    control = run(20, faulty=False)
+    beside = tuple(replace(each, client=1, node="n1") for each in control.attempts)
+    sides = Apart(1, 20.0, 1, 20.0, 0, acknowledged_since(beside, 1_000))
+    faulty = replace(run(100, faulty=True), beside=beside, apart=sides)
+    figures = to_json(Drill(Options(Fault.PARTITION), {}, (Repetition(control, faulty),)))
+    assert figures["summary"]["cut_off_acknowledged"] == sum(each.started_ms >= 1_000 for each in beside) > 90
+    assert figures["summary"]["median_outage_ms"] == 100
+    assert {each["node"] for each in figures["repetitions"][0]["faulty"]["beside"]} == {"n1"}
+    assert summary(drill(100)).cut_off_acknowledged is None
 
 
 def drill(*outages_ms: float, lost: bool = False) -> Drill:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,9 @@ class LocalCluster:
 
     def join(self, node: str) -> None:
         self.network().join(self.network().apart(node))
+
+    def beside(self, node: str) -> AbstractContextManager[None]:
+        return self.network().inside(node)
 
     def take_in(self, table: str) -> None:
         checked = asyncio.run(add_table(self._members(), asker(self.config), Wish(DEFAULT_SCHEMA, table)))

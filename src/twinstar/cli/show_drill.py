@@ -17,6 +17,10 @@ def show_drill(result: Drill, written: list[Path]) -> None:
     many = any(repetition.faulty.apart for repetition in result.repetitions)
     out.print(sides_table(result) if many else _of_leaders(result))
     out.print(f"[dim]{machine()}; {', '.join(f'{key} {value}' for key, value in result.cluster.items())}[/]")
+    if (alone := summary(result).cut_off_acknowledged) is not None:
+        out.print(
+            f"The node that was cut off has acknowledged {alone} writes meanwhile, to a client that stayed with it."
+        )
     out.print(_verdict(result))
     for file in written:
         out.print(f"Written: {file}", highlight=False)

@@ -48,11 +48,12 @@ class Workload:
         retry_ms: float = 5.0,
         *,
         ask_where: bool = False,
+        first: int = 0,
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="twinstar-workload-")
         self._file = Path(self._scratch.name) / "attempts.json"
         self.run = run
-        self._job = Job(dsn, run, str(self._file), clients, pause_ms, deadline_ms, retry_ms, ask_where)
+        self._job = Job(dsn, run, str(self._file), clients, pause_ms, deadline_ms, retry_ms, ask_where, first)
         self._counters = Counters()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None

@@ -74,6 +74,8 @@ class Apart:
     others_outage_ms: float
     others_failed: int
     """Their statements that were not acknowledged, from the fault on."""
+    cut_off_acknowledged: int | None = None
+    """`partition`: what the client that stayed with the node was told of, from the fault on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,11 @@ def apart(attempts: Sequence[Attempt], node: str, fault_ms: float, from_ms: floa
         others_outage_ms=longest_gap(others, from_ms, to_ms).length_ms if others else 0.0,
         others_failed=len(failed),
     )
+
+
+def acknowledged_since(attempts: Iterable[Attempt], from_ms: float) -> int:
+    """How many statements that were begun from then on were acknowledged."""
+    return sum(each.started_ms >= from_ms and each.outcome is Outcome.ACKNOWLEDGED for each in attempts)
 
 
 def acknowledged_per_bin(attempts: Iterable[Attempt], from_ms: float, to_ms: float, bin_ms: float) -> list[int]:

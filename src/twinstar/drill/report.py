@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from twinstar.drill.history import acknowledged_per_bin, median_and_maximum
+from twinstar.drill.history import Attempt, acknowledged_per_bin, median_and_maximum
 from twinstar.drill.run import Drill, Repetition, Run
 
 SCHEMA = 1
@@ -42,6 +42,8 @@ class Summary:
     others_maximum_ms: float | None = None
     others_failed: int | None = None
     """Statements of clients of other nodes that were not acknowledged."""
+    cut_off_acknowledged: int | None = None
+    """`partition`: what the node that was cut off has acknowledged meanwhile."""
 
 
 def summary(drill: Drill) -> Summary:
@@ -77,12 +79,14 @@ def _apart(faulty: list[Run]) -> dict[str, Any]:
         return {}
     struck = median_and_maximum([each.struck_outage_ms for each in sides])
     others = median_and_maximum([each.others_outage_ms for each in sides])
+    alone = [each.cut_off_acknowledged for each in sides if each.cut_off_acknowledged is not None]
     return {
         "struck_median_ms": round(struck[0], 1),
         "struck_maximum_ms": round(struck[1], 1),
         "others_median_ms": round(others[0], 1),
         "others_maximum_ms": round(others[1], 1),
         "others_failed": sum(each.others_failed for each in sides),
+        "cut_off_acknowledged": sum(alone) if alone else None,
     }
 
 
@@ -133,17 +137,19 @@ def _run(run: Run) -> dict[str, Any]:
         "audit": {**audit, "lost": [list(key) for key in audit["lost"]]},
         "acknowledged_per_bin": acknowledged_per_bin(run.attempts, run.from_ms, run.to_ms, BIN_MS),
         "bin_ms": BIN_MS,
-        "attempts": [
-            {
-                "client": attempt.client,
-                "number": attempt.number,
-                "attempt": attempt.attempt,
-                "started_ms": round(attempt.started_ms - run.from_ms, 2),
-                "ended_ms": round(attempt.ended_ms - run.from_ms, 2),
-                "outcome": attempt.outcome.value,
-                **({"why": attempt.why} if attempt.why else {}),
-                **({"node": attempt.node} if attempt.node else {}),
-            }
-            for attempt in run.attempts
-        ],
+        "attempts": [_attempt(attempt, run.from_ms) for attempt in run.attempts],
+        "beside": [_attempt(attempt, run.from_ms) for attempt in run.beside],
+    }
+
+
+def _attempt(attempt: Attempt, from_ms: float) -> dict[str, Any]:
+    return {
+        "client": attempt.client,
+        "number": attempt.number,
+        "attempt": attempt.attempt,
+        "started_ms": round(attempt.started_ms - from_ms, 2),
+        "ended_ms": round(attempt.ended_ms - from_ms, 2),
+        "outcome": attempt.outcome.value,
+        **({"why": attempt.why} if attempt.why else {}),
+        **({"node": attempt.node} if attempt.node else {}),
     }

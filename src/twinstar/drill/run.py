@@ -15,12 +15,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twinstar.drill.busy import BusyStandbys, drop_churn_table
 from twinstar.drill.driver import Workload
 from twinstar.drill.faults import Fault, Injected, inject, refuse_impossible
-from twinstar.drill.history import Apart, Attempt, Audit, Gap, Key, apart, audit, longest_gap
+from twinstar.drill.history import Apart, Attempt, Audit, Gap, Key, acknowledged_since, apart, audit, longest_gap
 from twinstar.drill.rows import make_tables, put_away, rows_of
 from twinstar.drill.session import boot_ms
 from twinstar.drill.target import Target, View, wait_until_serving
@@ -66,6 +66,10 @@ class Run:
     leader_after: str
     apart: Apart | None = None
     """Where every node takes writes, of a run with a fault."""
+    beside: tuple[Attempt, ...] = ()
+    """Where every node takes writes, of `partition`: by the client that is cut off together with its node. No part of
+    outages: it is not the router's, and with `quorum` it has to wait.
+    """
 
     @property
     def outage_ms(self) -> float:
@@ -137,7 +141,9 @@ def run_once(target: Target, options: Options, fault: Fault | None, say: Say) ->
                 before.write, run, options.clients, options.pause_ms, options.deadline_ms, ask_where=before.all_write
             )
         )
-        _first_writes(clients)
+        beside = _beside(target, before, run, options, stack) if _cuts(options, before) else None
+        for each in filter(None, (clients, beside)):
+            _first_writes(each)
         from_ms = boot_ms()
         time.sleep(options.before_ms / 1000)
         injected = Injected(boot_ms(), "")
@@ -147,13 +153,28 @@ def run_once(target: Target, options: Options, fault: Fault | None, say: Say) ->
             _wait_for_service(clients, injected.at_ms, options, say)
             to_ms = boot_ms()
             attempts = clients.stop()
+            cut_off = beside.stop() if beside is not None else []
         finally:
             say("healing")
             injected.heal(target)
     after = wait_until_serving(target, options.patience_s, say)
     say("looking for every acknowledged row")
     rows = rows_of(after, run, options.patience_s)
-    return _result(attempts, from_ms, to_ms, injected, fault, before, after, rows)
+    return _result(attempts, cut_off, from_ms, to_ms, injected, fault, before, after, rows)
+
+
+def _cuts(options: Options, view: View) -> bool:
+    """The node that is cut off goes on taking the writes of those who still reach it."""
+    return view.all_write and options.fault is Fault.PARTITION
+
+
+def _beside(target: Target, view: View, run: str, options: Options, stack: contextlib.ExitStack) -> Workload:
+    """One client more, on the machine of the node that is to be cut off."""
+    own = Workload(
+        view.struck.dsn, run, 1, options.pause_ms, options.deadline_ms, ask_where=True, first=options.clients
+    )
+    with target.beside(view.struck.name):
+        return stack.enter_context(own)
 
 
 def _strike(fault: Fault | None, target: Target, say: Say) -> Injected:
@@ -212,6 +233,7 @@ def _wait_for_service(clients: Workload, at_ms: float, options: Options, say: Sa
 
 def _result(
     attempts: list[Attempt],
+    cut_off: list[Attempt],
     from_ms: float,
     to_ms: float,
     injected: Injected,
@@ -220,18 +242,23 @@ def _result(
     after: View,
     rows: list[Key],
 ) -> Run:
-    sides = fault is not None and before.all_write and fault is not Fault.STOP_STORE
+    sides = None
+    if fault is not None and before.all_write and fault is not Fault.STOP_STORE:
+        sides = apart(attempts, injected.target, injected.at_ms, from_ms, to_ms)
+        if cut_off:
+            sides = replace(sides, cut_off_acknowledged=acknowledged_since(cut_off, injected.at_ms))
     return Run(
         from_ms=from_ms,
         to_ms=to_ms,
         fault_ms=injected.at_ms if fault else None,
         target=injected.target,
         attempts=tuple(attempts),
-        audit=audit(attempts, rows),
+        audit=audit([*attempts, *cut_off], rows),
         longest=longest_gap(attempts, from_ms, to_ms),
         epoch_before=before.epoch,
         epoch_after=after.epoch,
         leader_before=before.leader,
         leader_after=after.leader,
-        apart=apart(attempts, injected.target, injected.at_ms, from_ms, to_ms) if sides else None,
+        apart=sides,
+        beside=tuple(cut_off),
     )

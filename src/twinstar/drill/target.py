@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,6 +125,10 @@ class Target(Protocol):
 
     def join(self, node: str) -> None:
         """Undoes `cut_off`."""
+        ...
+
+    def beside(self, node: str) -> AbstractContextManager[None]:
+        """What is started meanwhile reaches this node also when it is cut off. Raises UsageError as `cut_off` does."""
         ...
 
     def take_in(self, table: str) -> None:

@@ -42,6 +42,8 @@ class Job:
     """After a failure: at least so long, at most twice as long."""
     ask_where: bool = False
     """Each new session asks which node it is on."""
+    first: int = 0
+    """The first client's number."""
 
 
 class Client:
@@ -128,7 +130,7 @@ def _stop_at_word(stop: threading.Event) -> None:
 
 def run(job: Job, stop: threading.Event) -> None:
     """Runs the clients until `stop`, then writes their attempts."""
-    clients = [Client(job, index, stop) for index in range(job.clients)]
+    clients = [Client(job, job.first + index, stop) for index in range(job.clients)]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
