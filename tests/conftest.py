@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +26,9 @@ settings.load_profile("twinstar")
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(_TAG, secrets.token_hex(8))
+    for interrupt in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(interrupt) is signal.SIG_IGN:  # in a shell's background, and so in all that tests start
+            signal.signal(interrupt, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)  # after the shuffling

@@ -129,14 +129,17 @@ def test_ctrl_c_while_it_begins_leaves_nothing_and_the_next_up_goes_on_from_ther
         process = popen(cluster)
         mark = ""
         deadline = time.monotonic() + 30
-        while not cluster.said(program, words):
-            assert process.poll() is None
-            assert time.monotonic() < deadline, f"{program} has not said {words!r}"
-            if state := cluster.files.read_state():
-                mark = state.mark
-            time.sleep(0.002)
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        try:
+            while not cluster.said(program, words):
+                assert process.poll() is None
+                assert time.monotonic() < deadline, f"{program} has not said {words!r}"
+                if state := cluster.files.read_state():
+                    mark = state.mark
+                time.sleep(0.002)
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+        finally:
+            process.kill()
         assert left(cluster, mark) == set(), f"after {words!r}"
     cluster.up()
     with cluster.writing():
