@@ -34,18 +34,26 @@ def put_away(target: Target, view: View) -> None:
 
 
 def rows_of(view: View, run: str, patience_s: float) -> list[Key]:
-    """The rows of a run: where every node takes writes, once all of them have the same ones.
+    """The rows of a run: where every node takes writes, once all of them have the same ones. A node may shut
+    clients out for a moment, as on a busy machine; it is asked again.
 
-    Raises EnvironmentTrouble when they do not get them.
+    Raises EnvironmentTrouble when they do not get them, or one refuses for good.
     """
     if not view.all_write:
         return present(view.write, run)
     until = time.monotonic() + patience_s
     while True:
-        found = {member.name: frozenset(present(member.dsn, run)) for member in view.members}
+        late = time.monotonic() > until
+        try:
+            found = {member.name: frozenset(present(member.dsn, run)) for member in view.members}
+        except EnvironmentTrouble:
+            if late:
+                raise
+            time.sleep(_PAUSE_S)
+            continue
         if len(set(found.values())) == 1:
             return sorted(next(iter(found.values())))
-        if time.monotonic() > until:
+        if late:
             counts = ", ".join(f"{name} {len(rows)}" for name, rows in found.items())
             raise EnvironmentTrouble(
                 f"The nodes still have different rows after {patience_s:.0f} s ({counts}): `twinstar status` and "
