@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from tests.config.example import FILE
-from twinstar.config.derive import endpoints
+from twinstar.config.derive import endpoints, timings
 from twinstar.config.effective import effective
 from twinstar.config.load import parse
 from twinstar.config.local import local_config
@@ -19,6 +19,7 @@ from twinstar.config.plan import NodeText, Plan, StoreText
 from twinstar.config.schema import DURABILITY, Config, Strategy
 from twinstar.config.strategies import belongs
 from twinstar.config.template import render
+from twinstar.model.register import Durability
 
 NODES = tuple(NodeText(f"n{i}", "127.0.0.1", (i, i + 10, i + 20, i + 30), Path(f"/srv/n{i}")) for i in (1, 2, 3))
 
@@ -65,6 +66,16 @@ def test_it_loads_as_it_is_with_every_default() -> None:
     config = parse(render(plan()), FILE)
     assert (config.preset, config.durability, config.required) == ("balanced", "quorum", None)
     assert config.nodes[2].guard_port == 33
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("preset", ["fast", "balanced", "patient"])
+def test_every_preset_loads_as_it_is(strategy: Strategy, durability: Durability, preset: str) -> None:
+    config = parse(render(plan(strategy=strategy, durability=durability, preset=preset)), FILE)
+    chosen = timings(config)
+    assert config.preset == preset
+    assert chosen.voter_removal_ms >= 2 * chosen.suspicion_ms
 
 
 def uncommented(text: str) -> str:

@@ -23,6 +23,7 @@ def test_the_table_at_the_head_of_the_module_is_true() -> None:
         "election timeout": "election_timeout_ms",
         "hung query": "hung_query_ms",
         "agent silent": "agent_silent_ms",
+        "voter removal": "voter_removal_ms",
     }
     lines = {line[:22].strip(): line for line in (timing.__doc__ or "").splitlines() if line.strip()}
     for row, field in rows.items():

@@ -192,9 +192,9 @@ def election_after_suspicion(config: Config) -> str | None:
 
 def removal_after_suspicion(config: Config) -> str | None:
     chosen = timings(config)
-    if config.timing.voter_removal_ms < 2 * chosen.suspicion_ms:
+    if chosen.voter_removal_ms < 2 * chosen.suspicion_ms:
         return (
-            f"`timing.voter_removal_ms` is {config.timing.voter_removal_ms}, so that a voter would be dropped before "
+            f"`timing.voter_removal_ms` is {chosen.voter_removal_ms:g}, so that a voter would be dropped before "
             f"its silence is certain: write at least {2 * chosen.suspicion_ms:g}."
         )
     return None

@@ -48,6 +48,8 @@ class Plan:
     policy: str | None = None
     preset: str = "balanced"
     lease_ms: int | None = None
+    required: int | None = None
+    removal_ms: int | None = None
     insecure: bool = False
     certificates: Path | None = None
     """A folder; None: no TLS."""

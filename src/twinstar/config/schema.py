@@ -162,7 +162,7 @@ class Timing(_Section):
     election_timeout_ms: Annotated[int, Field(strict=True, ge=200, le=300_000)] | None = None
     renewal_ms: Annotated[int, Field(strict=True, ge=50, le=60_000)] | None = None
     """`async` alone: how often the leader renews its lease; None: a fifth of `lease_ms`."""
-    voter_removal_ms: Annotated[int, Field(strict=True, ge=500, le=3_600_000)] = 10_000
+    voter_removal_ms: Annotated[int, Field(strict=True, ge=500, le=3_600_000)] | None = None
     start_grace_ms: Annotated[int, Field(strict=True, ge=500, le=600_000)] = 10_000
     guard_grace_ms: Annotated[int, Field(strict=True, ge=100, le=60_000)] = 2_000
 

@@ -21,7 +21,7 @@ strategy: active-active
 # How many other nodes must have received a commit (quorum alone). Default: half of the nodes, rounded down (3 nodes: 1,
 # 5 nodes: 2). Raise: survives more lost disks, but each commit waits for slower nodes and fewer may be missing. Lower:
 # the other way round; 0 is refused, that is async.
-# required: 1
+{key_line("required", plan.required, "1")}
 
 # quorum alone: what writes do on a node that too few others confirm. block: wait until enough are back. degrade: after
 # `timing.voter_removal_ms` go on with those that are left: what is acknowledged then is lost if that machine dies as
@@ -44,7 +44,7 @@ strategy: active-active
 # Milliseconds of silence after which a node is declared dead; it comes back by a copy alone then. Default: 600000 (ten
 # minutes). Raise: it may be away for longer, and the others keep log for it as long (`max_slot_wal_keep_size` bounds
 # that). Lower: their disks are free sooner. Clients wait for none of this.
-# removal_ms: 600000
+{key_line("removal_ms", plan.removal_ms, "600000")}
 
 # Milliseconds that a node's clock may be off from those of most others; beyond, it takes no clients. Clocks decide
 # which of two writes wins that did not know each other. Default: 10000. Raise: a wrong clock wins for longer. Lower: at
@@ -92,7 +92,7 @@ timing:
   # Silence that counts as death. Default: 400, 1500, 8000. Raise: fewer false alarms. Lower: sooner notice; at least
   # two and a half heartbeats.
   # suspicion_ms: 1500
-  # Policy degrade: how long a node may be silent before commits no longer wait for it. Default: 10000. Raise: writes
-  # wait longer for a node that may return. Lower: a node that restarts is left out needlessly.
+  # Policy degrade: how long a node may be silent before commits no longer wait for it. Default: 10000, 10000,
+  # 16000. Raise: writes wait longer for a node that may return. Lower: a node that restarts is left out needlessly.
   # voter_removal_ms: 10000
 """

@@ -30,7 +30,7 @@ def head(plan: Plan) -> str:
 # How many other nodes must have a commit on disk (quorum alone). Default: half of the data nodes, rounded down
 # (3 nodes: 1, 5 nodes: 2). Raise: survives more lost disks, but each commit waits for slower nodes and fewer may be
 # missing. Lower: the other way round; 0 is refused, that is async.
-# required: 1
+{key_line("required", plan.required, "1")}
 
 # What writes do when too few nodes can confirm them. block: wait until enough are back; nothing acknowledged is ever
 # lost. degrade: after `timing.voter_removal_ms` go on with those that are left, down to one copy: writes acknowledged
@@ -101,8 +101,8 @@ timing:
   # async alone: between two renewals of the lease. Default: a fifth of lease_ms. Raise: less work for the store.
   # Lower: more renewals may fail before leadership ends.
   # renewal_ms: 2000
-  # Policy degrade: how long a voter may be silent before it is dropped. Default: 10000. Raise: writes wait longer for a
-  # node that may return. Lower: a node that restarts is dropped and taken back needlessly.
+  # Policy degrade: how long a voter may be silent before it is dropped. Default: 10000, 10000, 16000. Raise: writes
+  # wait longer for a node that may return. Lower: a node that restarts is dropped and taken back needlessly.
   # voter_removal_ms: 10000
   # After an agent's start: how long it waits for nodes that it has not heard yet. Default: 10000. Raise: slow boots
   # raise no alarm. Lower: after a power loss the survivors go on sooner.

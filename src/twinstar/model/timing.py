@@ -13,6 +13,7 @@ own stall             min(3 h, 0.8 suspicion)            300       750    3,000
 election timeout      10 h                             1,000     2,500   10,000
 hung query            10 h, at least 1,000             1,000     2,500   10,000
 agent silent          8 suspicion, at least 3,000      3,200    12,000   64,000
+voter removal         2 suspicion, at least 10,000    10,000    10,000   16,000
 ====================  ==============================  ======  ========  =======
 
 The probe goes out in parallel when the second heartbeat is overdue by a quarter of an interval, so that its deadline
@@ -62,6 +63,7 @@ class Timings:
     retry_most_ms: float = 1_000
     """Back-off between attempts: doubles from the first to the most."""
     voter_removal_ms: float = 10_000
+    """Absence after which a voter may be dropped: never before its silence is certain."""
     start_grace_ms: float = 10_000
     """After its own start, how long a member gives the others to be heard at all."""
     guard_grace_ms: float = 2_000
@@ -117,6 +119,7 @@ def _derive(name: str, given: Mapping[str, float]) -> dict[str, float]:
         "election_timeout_ms": 10 * heartbeat_ms,
         "hung_query_ms": max(1_000.0, 10 * heartbeat_ms),
         "agent_silent_ms": max(3_000.0, 8 * suspicion_ms),
+        "voter_removal_ms": max(10_000.0, 2 * suspicion_ms),
     }
 
 
