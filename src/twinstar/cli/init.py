@@ -15,17 +15,13 @@ import typer
 from twinstar.config.check import TWO_NODES, is_loopback
 from twinstar.config.load import load, parse
 from twinstar.config.local import data_home, local_config
-from twinstar.config.plan import NodeText, Plan, StoreText
+from twinstar.config.machines import plan_for_machines
 from twinstar.config.schema import DURABILITY, Config, Strategy
 from twinstar.config.secrets import Secrets
 from twinstar.config.strategies import strategy_named
 from twinstar.config.template import render
 from twinstar.model.errors import UsageError
 from twinstar.ports.free_ports import find_free_ports
-
-_MACHINE_PORTS = (5432, 8008, 7432, 7433)
-"""Database, HTTP, agent's and guard's datagrams, where each node has a machine of its own."""
-_ROUTER_PORTS = (6432, 6433, 6434)
 
 
 @dataclass
@@ -146,27 +142,20 @@ def _machines(
     insecure: bool,
 ) -> str:
     pairs = [_name_and_host(text) for text in nodes]
-    hosts = tuple(host for _, host in pairs)
     if not etcd:
         raise UsageError(
             "Nodes on several machines need a store that none of them takes down with it: "
             "name etcd's endpoints with --etcd, once for each."
         )
-    base = data_home(cluster)
-    plan = Plan(
+    plan = plan_for_machines(
+        pairs,
+        etcd,
         cluster=cluster,
-        secrets=Path("secrets"),
-        store=StoreText(endpoints=etcd, certificates=any(url.startswith("https:") for url in etcd)),
-        nodes=tuple(NodeText(name, host, _MACHINE_PORTS, base / name) for name, host in pairs),
-        router_bind=("::",) if any(":" in host for host in hosts) else ("0.0.0.0",),  # noqa: S104 (clients are elsewhere)
-        router_ports=_ROUTER_PORTS,
-        router_hosts=hosts,
         strategy=strategy,
         durability=durability,
         policy=policy,
         preset=preset,
         insecure=insecure,
-        certificates=None if insecure else Path("certificates"),
         bin_dir=bin_dir,
     )
     text = render(plan)

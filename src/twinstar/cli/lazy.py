@@ -20,6 +20,9 @@ class Lazy:
 COMMANDS = (
     Lazy("init", "twinstar.cli.init", "init", "Write a commented twinstar.yaml, the secrets and certificates."),
     Lazy("show-config", "twinstar.cli.show_config", "show_config", "Show what is in effect, and where it comes from."),
+    Lazy(
+        "advise", "twinstar.cli.run_advise", "advise", "Say which strategy fits your wishes, what will hurt, and why."
+    ),
     Lazy("dsn", "twinstar.cli.dsn", "dsn", "Print a connection string; the password is in the file that it names."),
 )
 

@@ -1,0 +1,53 @@
+"""A cluster on machines of its own: the same ports on each, certificates, and etcd beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from twinstar.config.local import data_home
+from twinstar.config.plan import NodeText, Plan, StoreText
+from twinstar.config.schema import Strategy
+
+_NODE_PORTS = (5432, 8008, 7432, 7433)
+"""Database, HTTP, agent's and guard's datagrams."""
+_ROUTER_PORTS = (6432, 6433, 6434)
+
+
+def plan_for_machines(
+    nodes: Sequence[tuple[str, str]],
+    etcd: tuple[str, ...],
+    *,
+    cluster: str = "twinstar",
+    strategy: Strategy = "active-passive",
+    durability: str | None = None,
+    required: int | None = None,
+    policy: str | None = None,
+    preset: str = "balanced",
+    lease_ms: int | None = None,
+    removal_ms: int | None = None,
+    insecure: bool = False,
+    bin_dir: Path | None = None,
+) -> Plan:
+    """`nodes`: (name, host); `etcd`: endpoints. A router runs on every node's host."""
+    hosts = tuple(host for _, host in nodes)
+    base = data_home(cluster)
+    return Plan(
+        cluster=cluster,
+        secrets=Path("secrets"),
+        store=StoreText(endpoints=etcd, certificates=any(url.startswith("https:") for url in etcd)),
+        nodes=tuple(NodeText(name, host, _NODE_PORTS, base / name) for name, host in nodes),
+        router_bind=("::",) if any(":" in host for host in hosts) else ("0.0.0.0",),  # noqa: S104 (clients are elsewhere)
+        router_ports=_ROUTER_PORTS,
+        router_hosts=hosts,
+        strategy=strategy,
+        durability=durability,
+        required=required,
+        policy=policy,
+        preset=preset,
+        lease_ms=lease_ms,
+        removal_ms=removal_ms,
+        insecure=insecure,
+        certificates=None if insecure else Path("certificates"),
+        bin_dir=bin_dir,
+    )
