@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
 from typing import Any
 
-Scale = Callable[[float], float]
-"""From milliseconds since the run's begin to a horizontal place."""
+from twinstar.drill.drawing import Scale, document, line, linear, plot, rectangle, words
 
 _WIDTH, _HEIGHT = 900.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68.0, 10.0, 18.0, 26.0
+_FLOOR = _HEIGHT - _BOTTOM
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d7dce3; --bar: #2f6fb2; --paper: #fff;
-  --outage: #d9480f; --fault: #b02a37; --good: #1f7a4d; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #9aa5b4; --line: #38414d; --bar: #6ea8e0;
-  --paper: #14181e; --outage: #ff8a4c; --fault: #ff7b86; --good: #62c796; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 60rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .2rem; }
-p { margin: .3rem 0; color: var(--soft); } .verdict { font-weight: 600; color: var(--good); }
-.verdict.bad { color: var(--fault); }
-table { border-collapse: collapse; margin: 1rem 0; } .scroll { overflow-x: auto; }
-th, td { text-align: right; padding: .3rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-svg { width: 100%; height: auto; display: block; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-.bar { fill: var(--bar); } .axis { stroke: var(--line); } .outage { fill: var(--outage); opacity: .16; }
-.fault { stroke: var(--fault); stroke-width: 1.5; } svg text.fault-word { fill: var(--fault); stroke: none; }
-svg text.outage-word { fill: var(--outage); font-weight: 600; }
+.verdict { font-weight: 600; color: var(--good); } .verdict.bad { color: var(--fault); }
+.scroll { overflow-x: auto; } th, td { white-space: nowrap; }
 """
 
 
 def page(report: dict[str, Any]) -> str:
     """The page for what `report.to_json` returned."""
-    fault = escape(report["summary"]["fault"])
     repetitions = report["repetitions"]
     plots = "".join(_section(number, repetition) for number, repetition in enumerate(repetitions, 1))
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Drill: {fault}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>Drill: {fault}</h1>{_intro(report)}{_table(report)}{plots}</body></html>\n"
-    )
+    return document(f"Drill: {report['summary']['fault']}", f"{_intro(report)}{_table(report)}{plots}", _STYLE)
 
 
 def _intro(report: dict[str, Any]) -> str:
@@ -118,58 +98,43 @@ def _plot(run: dict[str, Any]) -> str:
     """Acknowledged writes per bin as bars, the outage shaded, the fault as a line."""
     bins, bin_ms, length_ms = run["acknowledged_per_bin"], run["bin_ms"], run["length_ms"]
     peak = max([*bins, 1])
-    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-    floor = _HEIGHT - _BOTTOM
-
-    def x(at_ms: float) -> float:
-        return _LEFT + plot_width * at_ms / float(length_ms)
-
-    bar = max(0.5, plot_width * bin_ms / length_ms - 0.4)
-    bars = "".join(
-        f'<rect class="bar" x="{x(i * bin_ms):.1f}" y="{floor - plot_height * count / peak:.1f}" '
-        f'width="{bar:.1f}" height="{plot_height * count / peak:.1f}"/>'
-        for i, count in enumerate(bins)
-        if count
-    )
-    return (
-        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="acknowledged writes over time">'
-        f"{_outage(run, x)}{bars}{_axes(length_ms, x, peak, bin_ms)}{_fault(run, x)}</svg>"
-    )
+    x = linear(0, length_ms, _LEFT, _WIDTH - _RIGHT)
+    y = linear(0, peak, _FLOOR, _TOP)
+    width = max(0.5, x(bin_ms) - x(0) - 0.4)
+    bars = [
+        rectangle("bar", x(i * bin_ms), y(count), width, _FLOOR - y(count)) for i, count in enumerate(bins) if count
+    ]
+    marks = [*_outage(run, x), *bars, *_axes(length_ms, x, peak, bin_ms), *_fault(run, x)]
+    return plot(_WIDTH, _HEIGHT, "acknowledged writes over time", marks)
 
 
-def _outage(run: dict[str, Any], x: Scale) -> str:
+def _outage(run: dict[str, Any], x: Scale) -> list[str]:
     if run["fault_at_ms"] is None:
-        return ""
+        return []
     start, end = x(run["outage_from_ms"]), x(run["outage_to_ms"])
-    word = f"{run['outage_ms']:.0f} ms without an acknowledgement"
-    return (
-        f'<rect class="outage" x="{start:.1f}" y="{_TOP:g}" width="{max(1.0, end - start):.1f}" '
-        f'height="{_HEIGHT - _TOP - _BOTTOM:g}"/>'
-        f'<text class="outage-word" x="{end + 4:.1f}" y="{_TOP - 5:g}">{word}</text>'
-    )
+    return [
+        rectangle("outage", start, _TOP, max(1.0, end - start), _FLOOR - _TOP),
+        words(f"{run['outage_ms']:.0f} ms without an acknowledgement", end + 4, _TOP - 5, look="outage-word"),
+    ]
 
 
-def _fault(run: dict[str, Any], x: Scale) -> str:
+def _fault(run: dict[str, Any], x: Scale) -> list[str]:
     if run["fault_at_ms"] is None:
-        return ""
+        return []
     at = x(run["fault_at_ms"])
-    return (
-        f'<line class="fault" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP - 8:g}" y2="{_HEIGHT - _BOTTOM:g}"/>'
-        f'<text class="fault-word" x="{at - 4:.1f}" y="{_TOP - 5:g}" text-anchor="end">fault at '
-        f"{escape(run['target'])}</text>"
-    )
+    return [
+        line("fault", at, _TOP - 8, at, _FLOOR),
+        words(f"fault at {run['target']}", at - 4, _TOP - 5, anchor="end", look="fault-word"),
+    ]
 
 
-def _axes(length_ms: float, x: Scale, peak: int, bin_ms: float) -> str:
-    floor = _HEIGHT - _BOTTOM
+def _axes(length_ms: float, x: Scale, peak: int, bin_ms: float) -> list[str]:
     step = 500 if length_ms <= 8_000 else 1_000 if length_ms <= 16_000 else 5_000
-    ticks = "".join(
-        f'<text x="{x(at):.1f}" y="{floor + 14:g}" text-anchor="middle">{at / 1000:g} s</text>'
-        for at in range(0, int(length_ms) + 1, step)
-    )
-    return (
-        f'<line class="axis" x1="{_LEFT:g}" x2="{_WIDTH - _RIGHT:g}" y1="{floor:g}" y2="{floor:g}"/>{ticks}'
-        f'<text x="{_LEFT - 6:g}" y="{_TOP + 8:g}" text-anchor="end">{peak}</text>'
-        f'<text x="{_LEFT - 6:g}" y="{floor:g}" text-anchor="end">0</text>'
-        f'<text x="{_LEFT - 6:g}" y="{(_TOP + floor) / 2 + 4:g}" text-anchor="end">per {bin_ms:g} ms</text>'
-    )
+    ticks = range(0, int(length_ms) + 1, step)
+    return [
+        line("axis", _LEFT, _FLOOR, _WIDTH - _RIGHT, _FLOOR),
+        *(words(f"{at / 1000:g} s", x(at), _FLOOR + 14, anchor="middle") for at in ticks),
+        words(str(peak), _LEFT - 6, _TOP + 8, anchor="end"),
+        words("0", _LEFT - 6, _FLOOR, anchor="end"),
+        words(f"per {bin_ms:g} ms", _LEFT - 6, (_TOP + _FLOOR) / 2 + 4, anchor="end"),
+    ]
