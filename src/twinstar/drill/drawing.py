@@ -52,16 +52,6 @@ def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: inner(math.log(max(value, low)))
 
 
-def steps(high: float, about: int = 4) -> list[float]:
-    """Round numbers from 0 to `high`, some `about` of them: steps of 1, 2 or 5 times a power of ten."""
-    if high <= 0:
-        return [0.0]
-    rough = high / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [number * step for number in range(math.floor(high / step + 1e-9) + 1)]
-
-
 def decades(low: float, high: float) -> list[float]:
     """The powers of ten from `low` to `high`."""
     return [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]

@@ -1,0 +1,316 @@
+"""A comparison as one HTML page that needs nothing else, for a design review.
+
+The table has every line with what was observed to be the reason; each figure names its series in the JSON (a tooltip).
+The plots are made from the series, not from the figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from html import escape
+from itertools import groupby
+
+from twinstar.compare import looks
+from twinstar.compare.comparison import CONTROL, Comparison, Contestant, FaultRun, Line, Tally
+from twinstar.compare.plots import Bar, Spread, bars, distribution, timeline
+from twinstar.drill.drawing import document
+
+_TITLE = "What each strategy costs, measured"
+_LEAST_LATENCY_MS = 0.05
+_LEAST_AGE_MS = 0.1
+_UNITS = {"cpu_ms": "ms of processor time", "wal_bytes": "bytes of log", "net_bytes": "bytes between nodes"}
+_KINDS = {
+    "increments": "SET n = n + 1",
+    "counters": "SET n = n + 1, declared as a counter",
+    "naive_increments": "read n, then write n + 1",
+    "updates": "read a text, then write it with a word more",
+}
+
+_STYLE = """
+body { max-width: 78rem; }
+h2 { font-size: 1.2rem; margin-top: 2.4rem; } h3 { font-size: .95rem; margin: 1.2rem 0 .2rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .6rem 1rem; }
+figure { margin: 0; min-width: 0; } figcaption { font-size: .8rem; font-weight: 600; overflow-wrap: anywhere; }
+.mark { fill: var(--mark); } .struck { opacity: .45; } .curve { fill: none; stroke: var(--mark); stroke-width: 2; }
+.second { stroke: var(--ink); stroke-width: 2; } svg text.value { fill: var(--ink); }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; }
+.key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; background: var(--mark); }
+table { width: 100%; table-layout: fixed; font-size: .9rem; } th, td { overflow-wrap: anywhere; }
+td:first-child, th:first-child { width: 24%; } thead th { border-bottom: 3px solid var(--mark, var(--line)); }
+tr.topic th { color: var(--ink); text-align: left; padding-top: 1.1rem; }
+tr.figures td { border-bottom: none; padding-bottom: 0; }
+tr.why td { text-align: left; color: var(--soft); font-size: .85rem; padding-top: .1rem; }
+details { margin: .5rem 0; } summary { cursor: pointer; } li { overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  thead { display: none; } table, tbody, tr, td, tr.topic th { display: block; width: auto !important; }
+  tr.figures { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem; }
+  tr.figures td { padding: .1rem 0; text-align: left; border-top: 3px solid var(--mark, transparent); }
+  tr.figures td:first-child { grid-column: 1 / -1; font-weight: 600; padding-top: .5rem; border-top: none; }
+  tr.figures td[data-name]::before { content: attr(data-name); display: block; color: var(--soft); font-size: .75rem; }
+  tr.why td { padding-left: 0; }
+}
+"""
+
+
+def page(comparison: Comparison) -> str:
+    """The whole page."""
+    sections = (
+        _introduction(comparison),
+        _table(comparison),
+        _availability(comparison),
+        _conflicts(comparison),
+        _speed(comparison),
+        _staleness(comparison),
+        _resources(comparison),
+        _complexity(comparison),
+    )
+    return document(_TITLE, "".join(sections), looks.STYLE + _STYLE)
+
+
+def _introduction(comparison: Comparison) -> str:
+    machine, options = comparison.machine, comparison.options
+    how = [
+        f"{machine.cores} × {machine.cpu}, {machine.memory_gib:g} GiB",
+        f"PostgreSQL {machine.postgresql}",
+        f"Twinstar {machine.commit}",
+        f"{options.rtt_ms:g} ms added to each round trip between nodes" if options.rtt_ms else "nodes side by side",
+        "the quick comparison" if options.quick else f"each fault {_times(options.repeat)}",
+    ]
+    return (
+        f"<p>{escape('; '.join(how))}. Made {escape(comparison.made[:16].replace('T', ' '))} UTC.</p>"
+        "<p>The same clients, the same faults, the same machine. Active-passive: one node takes the writes, the others "
+        "follow it. Active-active: every node takes writes. Async: a commit returns at once. Quorum: when another node "
+        "has it on disk.</p>"
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def _table(comparison: Comparison) -> str:
+    names = list(comparison.contestants)
+    heads = "".join(f"<th {looks.colour(name)}>{escape(name)}</th>" for name in names)
+    rows = []
+    for topic, lines in groupby(comparison.lines, key=lambda each: each.topic):
+        rows.append(f'<tr class="topic"><th colspan="{len(names) + 1}">{escape(topic)}</th></tr>')
+        rows += [_line(each, names) for each in lines]
+    return (
+        '<h2>In one table</h2><table class="lines"><thead><tr><th></th>'
+        f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _line(one: Line, names: list[str]) -> str:
+    cells = []
+    for name in names:
+        found = one.figures.get(name)
+        source = f' title="{escape(found.source)}"' if found else ""
+        text = escape(found.text) if found else "–"
+        cells.append(f'<td data-name="{escape(name)}" {looks.colour(name)}{source}>{text}</td>')
+    return (
+        f'<tr class="figures"><td>{escape(one.line)}</td>{"".join(cells)}</tr>'
+        f'<tr class="why"><td colspan="{len(names) + 1}">{escape(one.why)}</td></tr>'
+    )
+
+
+# -- the plots --------------------------------------------------------------------------------------------------------
+
+
+def _section(title: str, said: str, *plots: str) -> str:
+    """Nothing when there is no plot."""
+    drawn = "".join(plots)
+    return f"<h2>{title}</h2><p>{said}</p>{drawn}" if drawn else ""
+
+
+def _grid(plots: Iterable[str]) -> str:
+    drawn = "".join(plots)
+    return f'<div class="grid">{drawn}</div>' if drawn else ""
+
+
+def _faults(comparison: Comparison) -> list[str]:
+    """In the order in which they were measured, the control left aside."""
+    found = dict.fromkeys(fault for one in comparison.contestants.values() for fault in one.availability)
+    return [fault for fault in found if fault != CONTROL]
+
+
+def _worst(runs: tuple[FaultRun, ...]) -> FaultRun:
+    return max(runs, key=lambda run: run.outage_ms)
+
+
+def _availability(comparison: Comparison) -> str:
+    faults = _faults(comparison)
+    outages = _section(
+        "How long clients were not served",
+        "The longest time that one client went without an acknowledged write, in the worst run. Where every node takes "
+        "writes, the bar is for the clients of the struck node, and the upright line for those of all others. The "
+        "control is the same without a fault.",
+        _grid(_outages(comparison, fault) for fault in [*faults, CONTROL]),
+    )
+    over_time = _section(
+        "What it looked like",
+        "Writes acknowledged in each 100 ms around the fault (the red line), in the worst run; the longest wait of one "
+        "client is shaded. Where every node takes writes, the pale part is of the struck node's clients.",
+        *(_timelines(comparison, fault) for fault in faults),
+    )
+    return outages + over_time + _skipped(comparison)
+
+
+def _outages(comparison: Comparison, fault: str) -> str:
+    rows = []
+    for name, one in comparison.contestants.items():
+        if runs := one.availability.get(fault):
+            run = _worst(runs)
+            others = [each.others_outage_ms for each in runs if each.others_outage_ms is not None]
+            mark = max(others) if others and fault != CONTROL else None
+            rows.append(Bar(name, run.outage_ms, f"{run.outage_ms:,.0f} ms", mark))
+    return bars(fault, rows) if rows else ""
+
+
+def _timelines(comparison: Comparison, fault: str) -> str:
+    runs = {
+        name: _worst(one.availability[fault])
+        for name, one in comparison.contestants.items()
+        if one.availability.get(fault)
+    }
+    peak = max((max(run.acks_per_100ms, default=0) for run in runs.values()), default=0) or 1
+    starts = [-(run.fault_at_ms or 0.0) for run in runs.values()]
+    ends = [run.window_ms[1] - (run.fault_at_ms or 0.0) for run in runs.values()]
+    span_ms = (min(starts), max(ends))
+    return f"<h3>{escape(fault)}</h3>" + _grid(timeline(name, run, peak, span_ms) for name, run in runs.items())
+
+
+def _skipped(comparison: Comparison) -> str:
+    reasons = dict.fromkeys(
+        f"{fault} was not measured: {why}"
+        for one in comparison.contestants.values()
+        for fault, why in one.skipped.items()
+    )
+    return "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
+
+
+def _conflicts(comparison: Comparison) -> str:
+    plots = []
+    for kind, what in _KINDS.items():
+        rows = [
+            Bar(name, tally.lost, f"{tally.lost:,} of {tally.wanted:,}")
+            for name, one in comparison.contestants.items()
+            if one.conflicts and (tally := _tally(one, kind))
+        ]
+        plots.append(bars(what, rows) if rows else "")
+    logged = [
+        Bar(name, one.conflicts.logged, f"{one.conflicts.logged:,}")
+        for name, one in comparison.contestants.items()
+        if one.conflicts and one.strategy == "active-active"
+    ]
+    plots.append(bars("versions that lost, kept in the conflict log", logged) if logged else "")
+    return _section(
+        "What becomes of writes to the same rows",
+        "Clients on all nodes change the same few rows as fast as they can. Counted are acknowledged changes that are not "
+        "there in the end.",
+        _grid(plots),
+    )
+
+
+def _tally(one: Contestant, kind: str) -> Tally | None:
+    found: Tally | None = getattr(one.conflicts, kind)
+    return found
+
+
+def _speed(comparison: Comparison) -> str:
+    kinds = list(dict.fromkeys(kind for one in comparison.contestants.values() for kind in one.speed))
+    rates, latencies = [], []
+    for kind in kinds:
+        found = {name: one.speed[kind] for name, one in comparison.contestants.items() if kind in one.speed}
+        rates.append(
+            bars(
+                _speed_title(kind), [Bar(name, each.per_s, f"{each.per_s:,.0f} per s") for name, each in found.items()]
+            )
+        )
+        spreads = [Spread(name, each.latencies_ms) for name, each in found.items() if each.latencies_ms]
+        latencies.append(distribution(_speed_title(kind), spreads, _LEAST_LATENCY_MS))
+    return _section(
+        "How fast it is",
+        "Statements per second, with all clients beside one node, or spread over the nodes.",
+        _grid(rates),
+    ) + _section(
+        "How long a statement takes",
+        "Which share of the statements took at most so long; further to the left is faster.",
+        looks.legend(comparison.contestants),
+        _grid(latencies),
+    )
+
+
+def _speed_title(kind: str) -> str:
+    """Of ``write-many-one-node``."""
+    what, clients, where = kind.split("-", 2)
+    many = "many clients" if clients == "many" else "one client"
+    place = (
+        "beside one node" if where == "one-node" else "spread over the nodes" if clients == "many" else "away from it"
+    )
+    return f"{what}s, {many} {place}"
+
+
+def _staleness(comparison: Comparison) -> str:
+    spreads = [
+        Spread(name, sorted(Counter(one.staleness.ages_ms).items()))
+        for name, one in comparison.contestants.items()
+        if one.staleness and one.staleness.ages_ms
+    ]
+    return _section(
+        "How old a read on another node is",
+        "From the acknowledgement of a write on one node until another one shows it; what was there already is at the "
+        "left edge.",
+        looks.legend(spread.name for spread in spreads),
+        _grid([distribution("until another node shows a write", spreads, _LEAST_AGE_MS)]) if spreads else "",
+    )
+
+
+def _resources(comparison: Comparison) -> str:
+    found = {name: one.resources for name, one in comparison.contestants.items() if one.resources}
+    plots = [
+        bars(f"{unit}, per write, all nodes", rows)
+        for key, unit in _UNITS.items()
+        if (
+            rows := [
+                Bar(n, r.per_write[key], f"{r.per_write[key]:,.3g}" if key == "cpu_ms" else f"{r.per_write[key]:,.0f}")
+                for n, r in found.items()
+                if key in r.per_write
+            ]
+        )
+    ]
+    if found:
+        sizes = {name: sum(node.rss_mib for node in one.per_node) / len(one.per_node) for name, one in found.items()}
+        plots.append(bars("memory of a node", [Bar(name, size, f"{size:,.0f} MiB") for name, size in sizes.items()]))
+        plots.append(
+            bars(
+                "nodes that do clients' writes",
+                [Bar(name, one.useful_share, f"{one.useful_share:.0%}") for name, one in found.items()],
+            )
+        )
+    return _section("What a write uses", "While many clients write, spread over what takes writes.", _grid(plots))
+
+
+# -- what one must know -----------------------------------------------------------------------------------------------
+
+
+def _complexity(comparison: Comparison) -> str:
+    blocks = []
+    for name, one in comparison.contestants.items():
+        if one.complexity is None:
+            continue
+        facts = one.complexity
+        given_up = "".join(f"<li>{escape(each.promise)} ({escape(each.link)})</li>" for each in facts.given_up)
+        blocks.append(
+            f"<details><summary>{escape(name)}: {len(facts.settings)} settings, {len(facts.processes)} processes, "
+            f"{len(facts.commands)} commands, {len(facts.given_up)} promises given up</summary>"
+            f"<p>Given up:</p><ul>{given_up or '<li>nothing that one server promises</li>'}</ul>"
+            f"<p>Settings: {escape(', '.join(facts.settings))}.</p>"
+            f"<p>Processes: {escape(', '.join(facts.processes))}.</p>"
+            f"<p>Commands: {escape(', '.join(facts.commands))}.</p></details>"
+        )
+    return _section("What one must configure and know", "Facts, not a score.", *blocks)
