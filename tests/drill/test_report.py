@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 
+from tests.pages import check
 from twinstar.drill.faults import Fault
 from twinstar.drill.history import Apart, Attempt, acknowledged_since, audit, longest_gap
 from twinstar.drill.page import page
@@ -75,33 +75,9 @@ def test_a_fault_after_which_nobody_is_served_is_not_survived() -> None:
     assert "served_again" in json.dumps(to_json(whole))
 
 
-class Checker(HTMLParser):
-    """Every tag that is opened is closed, and nothing is fetched from elsewhere."""
-
-    VOID = frozenset({"meta", "rect", "line"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert not {"src", "href"} & {name for name, _ in attrs}
-        self.seen.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
 def test_the_page_is_whole_and_needs_nothing_else() -> None:
     text = page(to_json(drill(100, 700)))
-    checker = Checker()
-    checker.feed(text)
-    assert checker.open == []
-    assert checker.seen.count("svg") == 4
+    assert check(text).count("svg") == 4
     assert "embedded &lt;x&gt;" in text
     assert "700 ms without an acknowledgement" in text
     assert "no acknowledged write was lost" in text

@@ -12,27 +12,33 @@ from html import escape
 from itertools import groupby
 
 from twinstar.compare import looks
-from twinstar.compare.comparison import CONTROL, Comparison, Contestant, FaultRun, Line, Tally
-from twinstar.compare.plots import Bar, Spread, bars, distribution, timeline
+from twinstar.compare.comparison import CONTROL, Comparison, Contestant, FaultRun, Line, Tally, Throughput
+from twinstar.compare.plots import Bar, Spread, bars, distribution, span_of, timeline
 from twinstar.drill.drawing import document
 
 _TITLE = "What each strategy costs, measured"
-_LEAST_LATENCY_MS = 0.05
-_LEAST_AGE_MS = 0.1
-_UNITS = {"cpu_ms": "ms of processor time", "wal_bytes": "bytes of log", "net_bytes": "bytes between nodes"}
+_LEAST_MS = 0.05
+"""Where the axes of durations begin at the earliest."""
+_PER_WRITE = {
+    "cpu_ms": ("processor time, per write", "{:,.3g} ms"),
+    "wal_bytes": ("log, per write", "{:,.0f} bytes"),
+    "net_bytes": ("sent between nodes, per write", "{:,.0f} bytes"),
+}
 _KINDS = {
     "increments": "SET n = n + 1",
-    "counters": "SET n = n + 1, declared as a counter",
+    "counters": "the same, on a declared counter",
     "naive_increments": "read n, then write n + 1",
-    "updates": "read a text, then write it with a word more",
+    "updates": "read a text, then write a longer one",
 }
 
 _STYLE = """
 body { max-width: 78rem; }
 h2 { font-size: 1.2rem; margin-top: 2.4rem; } h3 { font-size: .95rem; margin: 1.2rem 0 .2rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .6rem 1rem; }
-figure { margin: 0; min-width: 0; } figcaption { font-size: .8rem; font-weight: 600; overflow-wrap: anywhere; }
-.mark { fill: var(--mark); } .struck { opacity: .45; } .curve { fill: none; stroke: var(--mark); stroke-width: 2; }
+figure { margin: 0; min-width: 0; display: flex; flex-direction: column; justify-content: space-between; }
+figcaption { font-size: .8rem; font-weight: 600; overflow-wrap: anywhere; }
+.mark { fill: var(--mark); } .struck { opacity: .45; }
+.curve { fill: none; stroke: var(--mark); stroke-width: 2; } .dashed { stroke-dasharray: 6 3; }
 .second { stroke: var(--ink); stroke-width: 2; } svg text.value { fill: var(--ink); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; }
 .key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; background: var(--mark); }
@@ -144,12 +150,21 @@ def _worst(runs: tuple[FaultRun, ...]) -> FaultRun:
 
 def _availability(comparison: Comparison) -> str:
     faults = _faults(comparison)
+    peak = max(
+        (
+            run.outage_ms
+            for one in comparison.contestants.values()
+            for runs in one.availability.values()
+            for run in runs
+        ),
+        default=0.0,
+    )
     outages = _section(
         "How long clients were not served",
         "The longest time that one client went without an acknowledged write, in the worst run. Where every node takes "
         "writes, the bar is for the clients of the struck node, and the upright line for those of all others. The "
         "control is the same without a fault.",
-        _grid(_outages(comparison, fault) for fault in [*faults, CONTROL]),
+        _grid(_outages(comparison, fault, peak) for fault in [*faults, CONTROL]),
     )
     over_time = _section(
         "What it looked like",
@@ -160,15 +175,14 @@ def _availability(comparison: Comparison) -> str:
     return outages + over_time + _skipped(comparison)
 
 
-def _outages(comparison: Comparison, fault: str) -> str:
+def _outages(comparison: Comparison, fault: str, peak: float) -> str:
     rows = []
     for name, one in comparison.contestants.items():
         if runs := one.availability.get(fault):
-            run = _worst(runs)
+            longest_ms = _worst(runs).outage_ms
             others = [each.others_outage_ms for each in runs if each.others_outage_ms is not None]
-            mark = max(others) if others and fault != CONTROL else None
-            rows.append(Bar(name, run.outage_ms, f"{run.outage_ms:,.0f} ms", mark))
-    return bars(fault, rows) if rows else ""
+            rows.append(Bar(name, longest_ms, f"{longest_ms:,.0f} ms", max(others, default=None)))
+    return bars(fault, rows, peak) if rows else ""
 
 
 def _timelines(comparison: Comparison, fault: str) -> str:
@@ -197,21 +211,21 @@ def _conflicts(comparison: Comparison) -> str:
     plots = []
     for kind, what in _KINDS.items():
         rows = [
-            Bar(name, tally.lost, f"{tally.lost:,} of {tally.wanted:,}")
+            Bar(name, tally.lost / (tally.wanted or 1), f"{tally.lost:,} of {tally.wanted:,}")
             for name, one in comparison.contestants.items()
             if one.conflicts and (tally := _tally(one, kind))
         ]
-        plots.append(bars(what, rows) if rows else "")
+        plots.append(bars(what, rows, 1.0) if rows else "")
     logged = [
         Bar(name, one.conflicts.logged, f"{one.conflicts.logged:,}")
         for name, one in comparison.contestants.items()
         if one.conflicts and one.strategy == "active-active"
     ]
-    plots.append(bars("versions that lost, kept in the conflict log", logged) if logged else "")
+    plots.append(bars("versions in the conflict log", logged) if logged else "")
     return _section(
         "What becomes of writes to the same rows",
-        "Clients on all nodes change the same few rows as fast as they can. Counted are acknowledged changes that are not "
-        "there in the end.",
+        "Clients on all nodes change the same few rows as fast as they can. Counted are acknowledged changes that are "
+        "not there in the end; a full bar is all of them.",
         _grid(plots),
     )
 
@@ -222,37 +236,44 @@ def _tally(one: Contestant, kind: str) -> Tally | None:
 
 
 def _speed(comparison: Comparison) -> str:
-    kinds = list(dict.fromkeys(kind for one in comparison.contestants.values() for kind in one.speed))
+    found: dict[str, dict[str, Throughput]] = {}
+    for name, one in comparison.contestants.items():
+        for kind, measured in one.speed.items():
+            found.setdefault(kind, {})[name] = measured
     rates, latencies = [], []
-    for kind in kinds:
-        found = {name: one.speed[kind] for name, one in comparison.contestants.items() if kind in one.speed}
-        rates.append(
-            bars(
-                _speed_title(kind), [Bar(name, each.per_s, f"{each.per_s:,.0f} per s") for name, each in found.items()]
-            )
-        )
-        spreads = [Spread(name, each.latencies_ms) for name, each in found.items() if each.latencies_ms]
-        latencies.append(distribution(_speed_title(kind), spreads, _LEAST_LATENCY_MS))
+    for what in dict.fromkeys(kind.partition("-")[0] for kind in found):
+        kinds = {kind: by_name for kind, by_name in found.items() if kind.startswith(what)}
+        peak = max(one.per_s for by_name in kinds.values() for one in by_name.values())
+        for kind, by_name in kinds.items():
+            rows = [Bar(name, one.per_s, f"{one.per_s:,.0f} per s") for name, one in by_name.items()]
+            rates.append(bars(_speed_title(kind), rows, peak))
+        spreads = {kind: _latencies(by_name) for kind, by_name in kinds.items()}
+        if seen := [spread for each in spreads.values() for spread in each]:
+            span_ms = span_of(seen, _LEAST_MS)
+            latencies += [distribution(_speed_title(kind), each, span_ms) for kind, each in spreads.items() if each]
     return _section(
         "How fast it is",
-        "Statements per second, with all clients beside one node, or spread over the nodes.",
+        "Statements per second, with all clients beside one node, or spread over the nodes; a single client beside the "
+        "node that takes its writes, or away from it.",
         _grid(rates),
     ) + _section(
         "How long a statement takes",
         "Which share of the statements took at most so long; further to the left is faster.",
-        looks.legend(comparison.contestants),
+        looks.legend(comparison.contestants) if latencies else "",
         _grid(latencies),
     )
+
+
+def _latencies(by_name: dict[str, Throughput]) -> list[Spread]:
+    return [Spread(name, one.latencies_ms) for name, one in by_name.items() if one.latencies_ms]
 
 
 def _speed_title(kind: str) -> str:
     """Of ``write-many-one-node``."""
     what, clients, where = kind.split("-", 2)
-    many = "many clients" if clients == "many" else "one client"
-    place = (
-        "beside one node" if where == "one-node" else "spread over the nodes" if clients == "many" else "away from it"
-    )
-    return f"{what}s, {many} {place}"
+    if clients == "one":
+        return f"{what}s, one client, {'near' if where == 'one-node' else 'far'}"
+    return f"{what}s, many clients, {'one node' if where == 'one-node' else 'spread'}"
 
 
 def _staleness(comparison: Comparison) -> str:
@@ -261,38 +282,34 @@ def _staleness(comparison: Comparison) -> str:
         for name, one in comparison.contestants.items()
         if one.staleness and one.staleness.ages_ms
     ]
+    title = "until another node shows a write"
     return _section(
         "How old a read on another node is",
         "From the acknowledgement of a write on one node until another one shows it; what was there already is at the "
         "left edge.",
-        looks.legend(spread.name for spread in spreads),
-        _grid([distribution("until another node shows a write", spreads, _LEAST_AGE_MS)]) if spreads else "",
+        looks.legend(spread.name for spread in spreads) if spreads else "",
+        _grid([distribution(title, spreads, span_of(spreads, _LEAST_MS))]) if spreads else "",
     )
 
 
 def _resources(comparison: Comparison) -> str:
     found = {name: one.resources for name, one in comparison.contestants.items() if one.resources}
-    plots = [
-        bars(f"{unit}, per write, all nodes", rows)
-        for key, unit in _UNITS.items()
-        if (
-            rows := [
-                Bar(n, r.per_write[key], f"{r.per_write[key]:,.3g}" if key == "cpu_ms" else f"{r.per_write[key]:,.0f}")
-                for n, r in found.items()
-                if key in r.per_write
-            ]
-        )
-    ]
+    plots = []
+    for key, (title, written) in _PER_WRITE.items():
+        rows = [
+            Bar(name, value, written.format(value)) for name, one in found.items() if (value := one.per_write.get(key))
+        ]
+        plots.append(bars(title, rows) if rows else "")
     if found:
         sizes = {name: sum(node.rss_mib for node in one.per_node) / len(one.per_node) for name, one in found.items()}
-        plots.append(bars("memory of a node", [Bar(name, size, f"{size:,.0f} MiB") for name, size in sizes.items()]))
-        plots.append(
-            bars(
-                "nodes that do clients' writes",
-                [Bar(name, one.useful_share, f"{one.useful_share:.0%}") for name, one in found.items()],
-            )
-        )
-    return _section("What a write uses", "While many clients write, spread over what takes writes.", _grid(plots))
+        useful = {name: one.useful_share for name, one in found.items()}
+        plots += [
+            bars("memory of a node", [Bar(name, size, f"{size:,.0f} MiB") for name, size in sizes.items()]),
+            bars("nodes that do writes", [Bar(name, share, f"{share:.0%}") for name, share in useful.items()], 1.0),
+        ]
+    return _section(
+        "What a write uses", "Of all nodes together, while many clients write, spread over the nodes.", _grid(plots)
+    )
 
 
 # -- what one must know -----------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from twinstar.drill.drawing import curve, decades, line, linear, logarithmic, pl
 
 _BIN_MS = 100
 _WIDTH = 290.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 8.0, 20.0, 30.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 12.0, 20.0, 30.0
 
-_ROW, _NAME, _VALUE = 22.0, 98.0, 92.0
+_ROW, _NAME, _VALUE = 22.0, 102.0, 96.0
 """Of horizontal bars: a row's height, the room for names and the room for values."""
 
 
@@ -46,12 +46,11 @@ def figure(title: str, drawn: str, kind: str) -> str:
     return f'<figure class="plot {kind}"><figcaption>{escape(title)}</figcaption>{drawn}</figure>'
 
 
-def bars(title: str, rows: Sequence[Bar]) -> str:
-    """Horizontal bars from 0 on, a row for each contestant."""
+def bars(title: str, rows: Sequence[Bar], peak: float | None = None) -> str:
+    """Horizontal bars from 0 to `peak` (else the greatest), a row for each contestant."""
     height = _ROW * len(rows) + 4
-    x = linear(
-        0, max([*(row.value for row in rows), *(row.mark or 0.0 for row in rows)]) or 1.0, _NAME, _WIDTH - _VALUE
-    )
+    greatest = peak or max(max(row.value, row.mark or 0.0) for row in rows) or 1.0
+    x = linear(0, greatest, _NAME, _WIDTH - _VALUE)
     marks = []
     for number, row in enumerate(rows):
         top = number * _ROW + 4
@@ -99,24 +98,27 @@ def timeline(name: str, run: FaultRun, peak: int, span_ms: tuple[float, float]) 
     return figure(name, f"<div {colour(name)}>{drawn}</div>", "timeline")
 
 
-def distribution(title: str, spreads: Sequence[Spread], least_ms: float) -> str:
-    """Which share of the values is at most so long, on a logarithmic axis that begins at `least_ms`."""
-    values = [value for spread in spreads for value, _ in spread.values]
-    if not values:
-        return ""
-    height = 170.0
+def distribution(title: str, spreads: Sequence[Spread], span_ms: tuple[float, float]) -> str:
+    """Which share of the values is at most so long, on a logarithmic axis over `span_ms`."""
+    height, right = 170.0, _WIDTH - _RIGHT
     bottom = height - _BOTTOM
-    high_ms = max(10 * least_ms, *(_upto(spread, 0.999) for spread in spreads))
-    x, y = logarithmic(least_ms, high_ms, _LEFT, _WIDTH - _RIGHT), linear(0, 1, bottom, 8)
-    marks = [line("axis", _LEFT, y(share), _WIDTH - _RIGHT, y(share)) for share in (0, 0.5, 1)]
+    x, y = logarithmic(*span_ms, _LEFT, right), linear(0, 1, bottom, 8)
+    marks = [line("axis", _LEFT, y(share), right, y(share)) for share in (0, 0.5, 1)]
     marks += [words(f"{share:.0%}", _LEFT - 4, y(share) + 4, anchor="end") for share in (0, 0.5, 1)]
-    for at in decades(least_ms, high_ms):
+    for at in decades(*span_ms):
         marks.append(line("axis", x(at), 8, x(at), bottom))
         marks.append(words(f"{at:g} ms", min(x(at), _WIDTH - 22), bottom + 15, anchor="middle"))
     for spread in spreads:
-        points = [(min(x(value), _WIDTH - _RIGHT), y(share)) for value, share in shares(spread)]
-        marks.append(f"<g {colour(spread.name)}>{curve('curve', staircase(points))}</g>")
+        points = [(min(x(value), right), y(share)) for value, share in shares(spread)]
+        look = "curve dashed" if spread.name.endswith("async") else "curve"
+        marks.append(f"<g {colour(spread.name)}>{curve(look, staircase(points))}</g>")
     return figure(title, plot(_WIDTH, height, title, marks), "distribution")
+
+
+def span_of(spreads: Sequence[Spread], least_ms: float) -> tuple[float, float]:
+    """From `least_ms`, or from what one of a hundred stays below, to what one of a thousand exceeds."""
+    low_ms = max(least_ms, min(_upto(spread, 0.01) for spread in spreads))
+    return low_ms, max(10 * low_ms, *(_upto(spread, 0.999) for spread in spreads))
 
 
 def silence(run: FaultRun) -> tuple[float, float]:

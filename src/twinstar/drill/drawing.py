@@ -15,9 +15,10 @@ Scale = Callable[[float], float]
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d7dce3; --bar: #2f6fb2; --paper: #fff;
-  --outage: #d9480f; --fault: #b02a37; --good: #1f7a4d; }
+  --outage: #d9480f; --fault: #b02a37; --good: #1f7a4d; --shade: .16; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #9aa5b4; --line: #38414d; --bar: #6ea8e0;
-  --paper: #14181e; --outage: #ff8a4c; --fault: #ff7b86; --good: #62c796; } }
+  --paper: #14181e; --outage: #ff8a4c; --fault: #ff7b86; --good: #62c796;
+  --shade: .32; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
   max-width: 60rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.05rem; margin: 1.8rem 0 .2rem; }
@@ -26,7 +27,7 @@ table { border-collapse: collapse; margin: 1rem 0; }
 th, td { text-align: right; padding: .3rem .55rem; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 svg { width: 100%; height: auto; display: block; } svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-.bar { fill: var(--bar); } .axis { stroke: var(--line); } .outage { fill: var(--outage); opacity: .16; }
+.bar { fill: var(--bar); } .axis { stroke: var(--line); } .outage { fill: var(--outage); opacity: var(--shade); }
 .fault { stroke: var(--fault); stroke-width: 1.5; } svg text.fault-word { fill: var(--fault); stroke: none; }
 svg text.outage-word { fill: var(--outage); font-weight: 600; }
 """
