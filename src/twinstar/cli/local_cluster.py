@@ -134,8 +134,9 @@ class LocalCluster:
     def beside(self, node: str) -> AbstractContextManager[None]:
         return self.network().inside(node)
 
-    def take_in(self, table: str) -> None:
-        checked = asyncio.run(add_table(self._members(), asker(self.config), Wish(DEFAULT_SCHEMA, table)))
+    def take_in(self, table: str, counters: tuple[str, ...] = ()) -> None:
+        wish = Wish(DEFAULT_SCHEMA, table, counters)
+        checked = asyncio.run(add_table(self._members(), asker(self.config), wish))
         if not checked.free:
             sentences = [each for found in checked.obstacles.values() for each in found]
             raise EnvironmentTrouble(" ".join(dict.fromkeys(sentences)))
@@ -149,6 +150,15 @@ class LocalCluster:
         return members
 
     def switchover(self) -> None:
-        outcome = command(self.config, "switchover", to=None)
+        self._command("switchover", to=None)
+
+    def leave(self, node: str) -> None:
+        self._command("leave", at=node, member=node)
+
+    def rejoin(self, node: str) -> None:
+        self._command("rejoin", at=node, member=node)
+
+    def _command(self, name: str, *, at: str | None = None, **fields: Any) -> None:
+        outcome = command(self.config, name, at=at, **fields)
         if not outcome.ok:
             raise EnvironmentTrouble(outcome.message)

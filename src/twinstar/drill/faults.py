@@ -47,6 +47,8 @@ class Fault(StrEnum):
     """SIGSTOP of the store's processes."""
     SWITCHOVER = "switchover"
     """A planned change of leader."""
+    LEAVE = "leave"
+    """A node is taken out in order, as for maintenance, and comes back as a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Injected:
     """Nodes whose agent or guard must be started again."""
     cut_off: str = ""
     """A node whose network must be joined again."""
+    left: str = ""
+    """A node that must be taken in again."""
 
     def heal(self, target: Target) -> None:
         """Lets go on what was stopped and starts what was killed. Raises TwinstarError."""
@@ -70,17 +74,22 @@ class Injected:
             target.start(node)
         if self.cut_off:
             target.join(self.cut_off)
+        if self.left:
+            target.rejoin(self.left)
 
 
 NO_LEADER = frozenset({Fault.KILL_STANDBY, Fault.KILL_GUARD, Fault.SWITCHOVER})
 """Faults of what there is in active-passive alone."""
+ALL_WRITE = frozenset({Fault.LEAVE})
+"""Faults of what there is in active-active alone."""
 
 
 def refuse_impossible(fault: Fault, view: View) -> None:
     """Raises UsageError for a fault that this strategy has nothing for."""
-    if view.all_write and fault in NO_LEADER:
-        possible = ", ".join(each for each in Fault if each not in NO_LEADER)
-        raise UsageError(f"An active-active cluster has nothing for {fault} to strike: choose one of {possible}.")
+    foreign = NO_LEADER if view.all_write else ALL_WRITE
+    if fault in foreign:
+        possible = ", ".join(each for each in Fault if each not in foreign)
+        raise UsageError(f"An {view.strategy} cluster has nothing for {fault} to strike: choose one of {possible}.")
 
 
 def inject(fault: Fault, target: Target, view: View) -> Injected:
@@ -195,6 +204,12 @@ def _switchover(target: Target, view: View) -> Injected:
     return Injected(at_ms, view.leader)
 
 
+def _leave(target: Target, view: View) -> Injected:
+    at_ms = boot_ms()
+    target.leave(view.struck.name)
+    return Injected(at_ms, view.struck.name, left=view.struck.name)
+
+
 _FAULTS: dict[Fault, Callable[[Target, View], Injected]] = {
     Fault.KILL_DATABASE: _kill_database,
     Fault.KILL_NODE: _kill_node,
@@ -209,6 +224,7 @@ _FAULTS: dict[Fault, Callable[[Target, View], Injected]] = {
     Fault.PARTITION: _partition,
     Fault.STOP_STORE: _stop_store,
     Fault.SWITCHOVER: _switchover,
+    Fault.LEAVE: _leave,
 }
 
 

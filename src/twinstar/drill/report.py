@@ -92,11 +92,16 @@ def _apart(faulty: list[Run]) -> dict[str, Any]:
 
 def machine() -> str:
     """The machine in one line, so that figures are never quoted without it."""
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} × {_processor()}, {memory_gib:.0f} GiB, Linux {platform.release()}"
+    return f"{os.cpu_count()} × {processor()}, {memory_gib():.0f} GiB, Linux {platform.release()}"
 
 
-def _processor() -> str:
+def memory_gib() -> float:
+    """All there is."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def processor() -> str:
+    """Its model, as the kernel names it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -23,6 +23,8 @@ class MemberView:
     guard_pid: int | None
     note: str
     tags: dict[str, Any]
+    open: bool = True
+    """Where every node takes writes: this one lets clients in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class View:
             open=raw["open"],
             store=raw["store"]["kind"],
             write=raw["endpoints"]["any" if raw["strategy"] == "active-active" else "write"],
-            members=tuple(MemberView(**{name: member[name] for name in names}) for member in raw["members"]),
+            members=tuple(
+                MemberView(**{name: member[name] for name in names}, open=member.get("open", True))
+                for member in raw["members"]
+            ),
             waiting_for=raw["waiting_for"],
             copies=frozenset(raw["copies"]),
         )
@@ -85,7 +90,7 @@ class View:
         when a commit needs more than its first disk. Active-active: every node takes clients.
         """
         if self.all_write:
-            return all(member.state == "serving" for member in self.members)
+            return all(member.state == "serving" and member.open for member in self.members)
         counted = {member.name for member in self.members if not member.tags.get("nofailover")}
         return (
             self.open
@@ -96,7 +101,7 @@ class View:
         )
 
     def __str__(self) -> str:
-        states = ", ".join(f"{member.name} {member.state}" for member in self.members)
+        states = ", ".join(f"{m.name} {m.state}{'' if m.open else ', not open'}" for m in self.members)
         opened = "open" if self.open else "not open"
         counted = ", ".join(sorted(self.copies))
         return f"epoch {self.epoch} {self.phase}, leader {self.leader or 'none'} {opened}; {states}; copies: {counted}"
@@ -131,8 +136,11 @@ class Target(Protocol):
         """What is started meanwhile reaches this node also when it is cut off. Raises UsageError as `cut_off` does."""
         ...
 
-    def take_in(self, table: str) -> None:
-        """Where every node takes writes: has them do so to a table that all of them have. Raises TwinstarError."""
+    def take_in(self, table: str, counters: tuple[str, ...] = ()) -> None:
+        """Where every node takes writes: has them do so to a table that all of them have, and add up these columns.
+
+        Raises TwinstarError.
+        """
         ...
 
     def leave_out(self, table: str) -> None:
@@ -141,6 +149,14 @@ class Target(Protocol):
 
     def switchover(self) -> None:
         """A planned change of leader; returns when it is done. Raises TwinstarError when it was not."""
+        ...
+
+    def leave(self, node: str) -> None:
+        """Where every node takes writes: takes one out in order; returns when it is. Raises TwinstarError."""
+        ...
+
+    def rejoin(self, node: str) -> None:
+        """Undoes `leave`: the node comes back as a copy of another. Raises TwinstarError."""
         ...
 
 
