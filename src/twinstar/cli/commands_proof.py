@@ -11,7 +11,8 @@ from twinstar.cli.output import ConfigOption, JsonOption
 
 _FAULTS = (
     "kill-database, kill-node, hang-node, kill-standby, kill-backend, hang-database, kill-agent, hang-agent, "
-    "kill-guard, kill-agent-then-database, partition, stop-store, switchover; `idle` measures what agent and guard cost"
+    "kill-guard, kill-agent-then-database, partition, stop-store, switchover; active-active: leave; `idle` measures "
+    "what agent and guard cost"
 )
 
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Adds these commands."""
     app.command()(drill)
     app.command()(demo)
+    app.command()(compare)
     app.command()(simulate)
 
 
@@ -81,6 +83,31 @@ def demo(
     from twinstar.cli.demo import run_demo
 
     run_demo(bin_dir, as_json=as_json)
+
+
+def compare(
+    quick: Annotated[bool, typer.Option("--quick", help="Two faults and short windows: under two minutes.")] = False,
+    repeat: Annotated[int, typer.Option(min=1, help="How often each fault strikes.")] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A strategy, a durability or both (active-active-quorum); or a measure: speed, resources, staleness, "
+            "conflicts, availability, complexity. Can be given several times."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which rows the clients choose.")] = 1,
+    bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file ('-': print).")
+    ] = None,
+) -> None:
+    """Measure what each strategy and durability really costs: the same faults and clients, one table, and why.
+
+    On clusters that are made for it and removed afterwards; takes some ten minutes.
+    """
+    from twinstar.cli.run_compare import Wanted, run_compare
+
+    run_compare(Wanted(quick, repeat, 0.0, tuple(only or ()), seed, bin_dir), json_file)
 
 
 def simulate(

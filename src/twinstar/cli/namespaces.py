@@ -66,7 +66,11 @@ class Network:
     def enter(self, host: str) -> tuple[str, ...]:
         """What stands before a command so that it runs at this host, under the same pid."""
         ahead_s = (self.hosts.index(host) + 1) * _CLOCKS_APART_S
-        return ("nsenter", f"--net={self._path(host)}", *(_with_clock(ahead_s) if self.clocks else ()))
+        return (*self.beside(host), *(_with_clock(ahead_s) if self.clocks else ()))
+
+    def beside(self, host: str) -> tuple[str, ...]:
+        """What stands before a command so that it runs at this host, with the machine's own clock."""
+        return ("nsenter", f"--net={self._path(host)}")
 
     @contextlib.contextmanager
     def inside(self, host: str) -> Iterator[None]:

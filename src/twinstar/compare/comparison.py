@@ -106,7 +106,9 @@ class FaultRun:
     lost_rows: tuple[tuple[int, int, int], ...] = ()
     """(client, number, attempt)."""
     steps_ms: dict[str, float] = field(default_factory=dict)
-    """What the cluster itself recorded of the change: milliseconds between two of its steps."""
+    """When the cluster was how far with the change of leader, from the fault on, as it recorded it itself: `sealed`
+    (who can confirm for the old one has stopped), `named`, `promoted`, `opened`."""
+    reason: str = ""
     evidence: str = ""
     """Why the cluster acted, as it recorded it."""
 
@@ -162,8 +164,8 @@ class NodeUse:
     writes: int
     """Acknowledged to clients of this node."""
     wal_bytes: int
-    net_bytes: int
-    """Sent to other nodes for replication."""
+    net_bytes: int | None
+    """Sent to other nodes for replication; None: could not be read here."""
     rss_mib: float
     """Of its database, agent and guard: the sum of proportional set sizes."""
 
@@ -193,7 +195,7 @@ class Throughput:
     clients: int
     failed: int
     nodes: dict[str, int]
-    """Acknowledged, by the node that the sessions were on."""
+    """Acknowledged, by the node that did the work."""
 
 
 @dataclass(frozen=True, slots=True)
