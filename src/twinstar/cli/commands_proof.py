@@ -100,6 +100,7 @@ def compare(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything to this file ('-': print).")
     ] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
 ) -> None:
     """Measure what each strategy and durability really costs: the same faults and clients, one table, and why.
 
@@ -107,7 +108,7 @@ def compare(
     """
     from twinstar.cli.run_compare import Wanted, run_compare
 
-    run_compare(Wanted(quick, repeat, 0.0, tuple(only or ()), seed, bin_dir), json_file)
+    run_compare(Wanted(quick, repeat, 0.0, tuple(only or ()), seed, bin_dir), json_file, html_file)
 
 
 def simulate(

@@ -32,11 +32,12 @@ from twinstar.compare.comparison import Comparison, Contestant, Machine, Options
 from twinstar.compare.contestants import Entry, chosen
 from twinstar.compare.lines import lines
 from twinstar.compare.load import HERE, Place
+from twinstar.compare.page import page
 from twinstar.compare.table import show
 from twinstar.compare.tables import execute
 from twinstar.config.tables import DEFAULT_SCHEMA
 from twinstar.drill.report import memory_gib, processor
-from twinstar.model.errors import EnvironmentTrouble
+from twinstar.model.errors import EnvironmentTrouble, UsageError
 
 _CLIENTS = "clients"
 _LOGGED_AT_MOST = 100_000
@@ -64,18 +65,28 @@ class Wanted:
         return replace(QUICK if self.quick else FULL, repeat=self.repeat, measures=measures)
 
 
-def run_compare(wanted: Wanted, json_file: Path | None) -> None:
+def run_compare(wanted: Wanted, json_file: Path | None, html_file: Path | None) -> None:
     """The command. Exit status 1 when something was lost that was promised, or a fault was not survived."""
     stop_on_sigterm()
     made = compare(wanted)
-    if str(json_file) == "-":
-        print_json(to_json(made))
-        return
-    if json_file is not None:
-        json_file.write_text(json.dumps(to_json(made)), encoding="utf-8")
-    show(console(), made)
+    _write(made, json_file, html_file)
+    if str(json_file) != "-":
+        show(console(), made)
     if not sound(made):
         raise typer.Exit(1)
+
+
+def _write(made: Comparison, json_file: Path | None, html_file: Path | None) -> None:
+    """Raises UsageError when a file cannot be written."""
+    try:
+        if str(json_file) == "-":
+            print_json(to_json(made))
+        elif json_file is not None:
+            json_file.write_text(json.dumps(to_json(made), separators=(",", ":")), encoding="utf-8")
+        if html_file is not None:
+            html_file.write_text(page(made), encoding="utf-8")
+    except OSError as trouble:
+        raise UsageError(f"{trouble.filename} cannot be written ({trouble.strerror}): name another file.") from None
 
 
 def sound(made: Comparison) -> bool:

@@ -103,6 +103,8 @@ class FaultRun:
     gaps_ms: tuple[float, ...]
     """The longest of each client."""
     clients: tuple[ClientSeries, ...]
+    beside: tuple[ClientSeries, ...] = ()
+    """Clients on the machine of a node that is cut off and takes writes all the same; in no outage."""
     lost_rows: tuple[tuple[int, int, int], ...] = ()
     """(client, number, attempt)."""
     steps_ms: dict[str, float] = field(default_factory=dict)

@@ -75,8 +75,14 @@ def _of_nodes(run: FaultRun, contestant: Contestant) -> str:
     return (
         f"{struck} of {len(run.clients)} clients were on {run.struck} and had to connect again, to other nodes; of the "
         f"{others} others' statements {run.others_failed} failed, and they waited {outage_of(run, others=True):.0f} ms "
-        f"at most (without a fault {calm:.0f} ms)"
+        f"at most (without a fault {calm:.0f} ms){_beside(run)}"
     )
+
+
+def _beside(run: FaultRun) -> str:
+    since = run.fault_at_ms or 0.0
+    count = sum(at >= since for client in run.beside for at in client.acknowledged_ms)
+    return f"; {run.struck} went on for those who still reached it: {count:,} writes" if count else ""
 
 
 # -- failed statements, data loss --------------------------------------------------------------------------------------

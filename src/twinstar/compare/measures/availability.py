@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +60,7 @@ def _prefixed(prefix: str, say: Say) -> Say:
 def condense(run: Run) -> FaultRun:
     """A drill's run with its times from its own begin."""
     window = (0.0, round(run.to_ms - run.from_ms, 1))
-    clients = _clients(run)
+    clients = _clients(run, run.attempts)
     apart = run.apart is not None
     made = FaultRun(
         outage_ms=0.0,
@@ -78,15 +78,16 @@ def condense(run: Run) -> FaultRun:
         acks_per_100ms=per_bin((at for client in clients for at in client.acknowledged_ms), *window),
         gaps_ms=tuple(round(longest_gap(client, window), 1) for client in clients),
         clients=clients,
+        beside=_clients(run, run.beside),
         lost_rows=run.audit.lost,
     )
     others = round(outage(made, others=True), 1) if apart else None
     return replace(made, outage_ms=round(outage(made), 1), others_outage_ms=others)
 
 
-def _clients(run: Run) -> tuple[ClientSeries, ...]:
+def _clients(run: Run, all_attempts: Iterable[Attempt]) -> tuple[ClientSeries, ...]:
     by_client: dict[int, list[Attempt]] = {}
-    for attempt in run.attempts:
+    for attempt in all_attempts:
         by_client.setdefault(attempt.client, []).append(attempt)
     return tuple(_client(number, attempts, run) for number, attempts in sorted(by_client.items()))
 
