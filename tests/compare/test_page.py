@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -33,6 +34,25 @@ def test_the_page_is_whole_and_needs_nothing_else(whole: Comparison) -> None:
     assert text.count("&lt;so to say&gt;") == len(whole.lines)
     assert "leave was not measured: it is &lt;invented&gt;" in text
     assert whole.machine.cpu in text
+
+
+def test_each_reason_stands_beside_its_contestants_name(whole: Comparison) -> None:
+    why = "Some are the same. AP async: it is <1>; as AP quorum; AP quorum: it is 2; AA async was n1. That is all."
+    text = page(replace(whole, lines=(replace(whole.lines[0], why=why),)))
+    reasons = re.sub(r"<b [^>]*>", "<b>", text[text.index('<tr class="why">') :]).partition("</td>")[0]
+    assert reasons.partition("<div>")[2].removesuffix("</div>").split("</div><div>") == [
+        "Some are the same.",
+        "<b>AP async</b>: it is &lt;1&gt;; as AP quorum",
+        "<b>AP quorum</b>: it is 2",
+        "<b>AA async</b> was n1. That is all.",
+    ]
+
+
+def test_what_is_given_up_is_told_apart(whole: Comparison) -> None:
+    text = page(whole)
+    table = text[text.index("What is given up") :]
+    assert (table.count(">given up<"), table.count(">kept<")) == (2, 2)
+    assert "docs/active-active.md#what-is-not-promised" in table
 
 
 def test_what_was_not_measured_is_left_out() -> None:
@@ -67,7 +87,7 @@ def test_it_looks_right_in_a_browser(whole: Comparison, width: int, dark: bool, 
 
 def test_what_sticks_out_is_noticed(whole: Comparison, tmp_path: Path) -> None:
     """The check itself: a word moved out of its plot, a row that does not fit, ink like paper."""
-    text = page(whole).replace('<text x="96.0"', '<text x="-900.0"', 1).replace("</h1>", f"{'n' * 400}</h1>")
+    text = page(whole).replace('<text x="68.0"', '<text x="-900.0"', 1).replace("</h1>", f"{'n' * 400}</h1>")
     seen = rendered(text.replace("--soft: #5b6675", "--soft: #eeeeee"), 420, tmp_path)
     assert seen.scroll_width > seen.width
     assert any("-900" in each for each in seen.outside)

@@ -11,12 +11,6 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --active-passive-async: #b4d6f5; --active-passive-quorum: #4c92d9;
   --active-active-async: #fbd0a2; --active-active-quorum: #e5822f; --others: #7c8796; } }
 """
-SHORT = {
-    "active-passive-async": "passive, async",
-    "active-passive-quorum": "passive, quorum",
-    "active-active-async": "active, async",
-    "active-active-quorum": "active, quorum",
-}
 
 
 def colour(name: str) -> str:
@@ -25,10 +19,11 @@ def colour(name: str) -> str:
 
 
 def short(name: str) -> str:
-    """As it stands beside a bar."""
-    return SHORT.get(name, name)
+    """`active-passive-quorum` as `AP quorum`."""
+    strategy, _, durability = name.rpartition("-")
+    return f"{''.join(word[:1] for word in strategy.split('-')).upper()} {durability}"
 
 
 def legend(names: Iterable[str]) -> str:
-    keys = "".join(f'<span {colour(name)}><i class="key"></i>{escape(name)}</span>' for name in names)
+    keys = "".join(f'<span {colour(name)}><i class="key"></i>{escape(short(name))}</span>' for name in names)
     return f'<p class="legend">{keys}</p>'

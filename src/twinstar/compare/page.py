@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
-from itertools import groupby
 
-from twinstar.compare import looks
-from twinstar.compare.comparison import CONTROL, Comparison, Contestant, FaultRun, Line, Tally, Throughput
+from twinstar.compare import looks, page_tables
+from twinstar.compare.comparison import CONTROL, Comparison, Contestant, FaultRun, Tally, Throughput
 from twinstar.compare.plots import Bar, Spread, bars, distribution, span_of, timeline
 from twinstar.drill.drawing import document
 
 _TITLE = "What each strategy costs, measured"
-_LEAST_MS = 0.05
+_LEAST_MS = 0.01
 """Where the axes of durations begin at the earliest."""
 _PER_WRITE = {
     "cpu_ms": ("processor time, per write", "{:,.3g} ms"),
@@ -47,7 +46,7 @@ td:first-child, th:first-child { width: 24%; } thead th { border-bottom: 3px sol
 tr.topic th { color: var(--ink); text-align: left; padding-top: 1.1rem; }
 tr.figures td { border-bottom: none; padding-bottom: 0; }
 tr.why td { text-align: left; color: var(--soft); font-size: .85rem; padding-top: .1rem; }
-details { margin: .5rem 0; } summary { cursor: pointer; } li { overflow-wrap: anywhere; }
+tr.why b { color: var(--ink); border-bottom: 2px solid var(--mark); font-weight: 600; }
 @media (max-width: 40rem) {
   thead { display: none; } table, tbody, tr, td, tr.topic th { display: block; width: auto !important; }
   tr.figures { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem; }
@@ -63,13 +62,13 @@ def page(comparison: Comparison) -> str:
     """The whole page."""
     sections = (
         _introduction(comparison),
-        _table(comparison),
+        page_tables.lines(comparison),
         _availability(comparison),
         _conflicts(comparison),
         _speed(comparison),
         _staleness(comparison),
         _resources(comparison),
-        _complexity(comparison),
+        page_tables.given_up(comparison),
     )
     return document(_TITLE, "".join(sections), looks.STYLE + _STYLE)
 
@@ -85,46 +84,14 @@ def _introduction(comparison: Comparison) -> str:
     ]
     return (
         f"<p>{escape('; '.join(how))}. Made {escape(comparison.made[:16].replace('T', ' '))} UTC.</p>"
-        "<p>The same clients, the same faults, the same machine. Active-passive: one node takes the writes, the others "
-        "follow it. Active-active: every node takes writes. Async: a commit returns at once. Quorum: when another node "
-        "has it on disk.</p>"
+        "<p>The same clients, the same faults, the same machine. AP, active-passive: one node takes the writes, the "
+        "others follow it. AA, active-active: every node takes writes. Async: a commit returns at once. Quorum: when "
+        "another node has it on disk.</p>"
     )
 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-# -- the table --------------------------------------------------------------------------------------------------------
-
-
-def _table(comparison: Comparison) -> str:
-    names = list(comparison.contestants)
-    heads = "".join(f"<th {looks.colour(name)}>{escape(name)}</th>" for name in names)
-    rows = []
-    for topic, lines in groupby(comparison.lines, key=lambda each: each.topic):
-        rows.append(f'<tr class="topic"><th colspan="{len(names) + 1}">{escape(topic)}</th></tr>')
-        rows += [_line(each, names) for each in lines]
-    return (
-        '<h2>In one table</h2><table class="lines"><thead><tr><th></th>'
-        f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _line(one: Line, names: list[str]) -> str:
-    cells = []
-    for name in names:
-        found = one.figures.get(name)
-        source = f' title="{escape(found.source)}"' if found else ""
-        text = escape(found.text) if found else "–"
-        cells.append(f'<td data-name="{escape(name)}" {looks.colour(name)}{source}>{text}</td>')
-    return (
-        f'<tr class="figures"><td>{escape(one.line)}</td>{"".join(cells)}</tr>'
-        f'<tr class="why"><td colspan="{len(names) + 1}">{escape(one.why)}</td></tr>'
-    )
-
-
-# -- the plots --------------------------------------------------------------------------------------------------------
 
 
 def _section(title: str, said: str, *plots: str) -> str:
@@ -310,24 +277,3 @@ def _resources(comparison: Comparison) -> str:
     return _section(
         "What a write uses", "Of all nodes together, while many clients write, spread over the nodes.", _grid(plots)
     )
-
-
-# -- what one must know -----------------------------------------------------------------------------------------------
-
-
-def _complexity(comparison: Comparison) -> str:
-    blocks = []
-    for name, one in comparison.contestants.items():
-        if one.complexity is None:
-            continue
-        facts = one.complexity
-        given_up = "".join(f"<li>{escape(each.promise)} ({escape(each.link)})</li>" for each in facts.given_up)
-        blocks.append(
-            f"<details><summary>{escape(name)}: {len(facts.settings)} settings, {len(facts.processes)} processes, "
-            f"{len(facts.commands)} commands, {len(facts.given_up)} promises given up</summary>"
-            f"<p>Given up:</p><ul>{given_up or '<li>nothing that one server promises</li>'}</ul>"
-            f"<p>Settings: {escape(', '.join(facts.settings))}.</p>"
-            f"<p>Processes: {escape(', '.join(facts.processes))}.</p>"
-            f"<p>Commands: {escape(', '.join(facts.commands))}.</p></details>"
-        )
-    return _section("What one must configure and know", "Facts, not a score.", *blocks)

@@ -19,7 +19,7 @@ _BIN_MS = 100
 _WIDTH = 290.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 12.0, 20.0, 30.0
 
-_ROW, _NAME, _VALUE = 22.0, 102.0, 96.0
+_ROW, _NAME, _VALUE = 22.0, 74.0, 96.0
 """Of horizontal bars: a row's height, the room for names and the room for values."""
 
 
@@ -95,7 +95,7 @@ def timeline(name: str, run: FaultRun, peak: int, span_ms: tuple[float, float]) 
         *(words(text, x(at_ms), bottom + 15, anchor="middle") for text, at_ms in _seconds(span_ms)),
     ]
     drawn = plot(_WIDTH, height, f"{name}: acknowledged writes over time", marks)
-    return figure(name, f"<div {colour(name)}>{drawn}</div>", "timeline")
+    return figure(short(name), f"<div {colour(name)}>{drawn}</div>", "timeline")
 
 
 def distribution(title: str, spreads: Sequence[Spread], span_ms: tuple[float, float]) -> str:
@@ -111,7 +111,7 @@ def distribution(title: str, spreads: Sequence[Spread], span_ms: tuple[float, fl
     for spread in spreads:
         points = [(min(x(value), right), y(share)) for value, share in shares(spread)]
         look = "curve dashed" if spread.name.endswith("async") else "curve"
-        marks.append(f"<g {colour(spread.name)}>{curve(look, staircase(points))}</g>")
+        marks.append(f"<g {colour(spread.name)}>{curve(look, [(points[0][0], bottom), *staircase(points)])}</g>")
     return figure(title, plot(_WIDTH, height, title, marks), "distribution")
 
 
