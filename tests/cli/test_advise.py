@@ -10,6 +10,8 @@ import subprocess
 import pytest
 
 from tests.cli.local import Folder
+from tests.compare.invented import invented
+from twinstar.compare.comparison import to_json
 from twinstar.config.load import load
 
 ALL = ("--loss", "none", "--outage", "2s", "--regions", "1", "--conflicts", "rare", "--not-isolated")
@@ -53,6 +55,19 @@ def test_json_has_all_of_it(folder: Folder) -> None:
     assert said["why"] and said["hurts"]
     assert any("both sides" in sentence for sentence in said["why"])
     assert "strategy: active-active" in said["twinstar_yaml"]
+
+
+def test_figures_of_ones_own_stand_behind_it(folder: Folder) -> None:
+    made = invented()
+    (folder.path / "compare.json").write_text(json.dumps(to_json(made)))
+    done = folder.run("advise", *ALL, "--measured", "compare.json")
+    assert done.returncode == 0, done.stderr
+    assert "AP quorum is what is recommended" in done.stdout
+    assert all(line.figures[name].text in done.stdout for line in made.lines for name in made.contestants)
+    assert made.machine.cpu in done.stdout
+    (folder.path / "compare.json").write_text("{}")
+    broken = folder.run("advise", *ALL, "--measured", "compare.json")
+    assert broken.returncode == 2 and "twinstar compare --json" in broken.stderr
 
 
 def test_what_is_not_given_is_asked_for(folder: Folder) -> None:

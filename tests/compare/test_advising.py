@@ -3,13 +3,15 @@ about most get what the documentation says."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.compare.invented import invented
 from twinstar.compare.advising import Choice, choose
 from twinstar.compare.experience import Experience
 from twinstar.compare.hurting import contradictions, hurts
@@ -19,6 +21,7 @@ from twinstar.config import derive
 from twinstar.config.load import parse
 from twinstar.model.errors import UsageError
 from twinstar.model.register import Durability
+from twinstar.model.timing import Timings
 from twinstar.router.choosing import SILENCE_MS
 
 FILE = Path("/etc/twinstar/twinstar.yaml")
@@ -83,6 +86,7 @@ def test_every_combination_of_wishes_gets_a_configuration_that_loads() -> None:
     assert {choice.preset for choice in files} == {"fast", "balanced", "patient"}
 
 
+@settings(deadline=None)
 @given(
     st.builds(Loss, seconds=st.floats(0, 3600), writes=st.integers(0, 10_000)),
     st.floats(0, 60_000),
@@ -236,3 +240,17 @@ def test_regions_and_round_trips_go_together() -> None:
         needs(regions=2)
     with pytest.raises(UsageError, match="One region"):
         needs(rtt_ms=40)
+
+
+def test_experience_is_the_worst_that_was_seen() -> None:
+    made = invented()
+    seen = Experience.of(made)
+    passive = made.contestants["active-passive-quorum"].availability
+    silent = [run.outage_ms for fault in ("kill-node", "hang-node", "partition") for run in passive[fault]]
+    assert seen.outage_ms["active-passive-quorum"] == max(silent)
+    assert seen.take_over_ms == max(0, max(silent) - Timings.preset("fast").suspicion_ms)
+    assert set(seen.others_ms) == {"active-active-async", "active-active-quorum"}
+    assert seen.lost == {name: 2 if name.endswith("async") else 0 for name in made.contestants}
+    stale = made.contestants["active-active-async"].staleness
+    assert stale is not None and seen.stale_ms["active-active-async"] == stale.p99_ms
+    assert Experience.of(replace(made, contestants={})) == NOTHING

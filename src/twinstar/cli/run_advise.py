@@ -231,23 +231,14 @@ def _sentences(title: str, sentences: tuple[str, ...]) -> None:
 
 
 def _figures(choice: Choice, comparison: Comparison | None) -> None:
-    """Every line of the comparison, the recommended contestant marked."""
+    """Every line of the comparison."""
     if comparison is None:
         print_line("\nFigures")
         print_line(textwrap.indent(textwrap.fill(_NOTHING_MEASURED, _WIDTH - 2), "  "))
         return
-    from rich.table import Table
+    from twinstar.compare.table import about, table
+    from twinstar.compare.why import short
 
-    machine, options = comparison.machine, comparison.options
-    print_line(
-        f"\nFigures, measured {comparison.made[:10]} on {machine.cores} × {machine.cpu}, {machine.memory_gib:g} GiB, "
-        f"{options.rtt_ms:g} ms added between nodes"
-    )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("line")
-    for name in comparison.contestants:
-        table.add_column(f"→ {name}" if name == choice.contestant else name, justify="right")
-    for line in comparison.lines:
-        figures = (line.figures.get(name) for name in comparison.contestants)
-        table.add_row(line.line, *(figure.text if figure else "" for figure in figures))
-    console().print(table)
+    print_line(f"\nFigures, measured; {short(choice.contestant)} is what is recommended")
+    console().print(table(comparison))
+    print_line(textwrap.fill(about(comparison), _WIDTH))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from twinstar.compare.why import short
+
 STYLE = """
 :root { --active-passive-async: #6aa5da; --active-passive-quorum: #1d5696; --active-active-async: #e59a4f;
   --active-active-quorum: #a34f0c; --others: #8a94a3; }
@@ -16,12 +18,6 @@ STYLE = """
 def colour(name: str) -> str:
     """Of a contestant, as an inline style for a mark."""
     return f'style="--mark: var(--{escape(name)}, var(--bar))"'
-
-
-def short(name: str) -> str:
-    """`active-passive-quorum` as `AP quorum`."""
-    strategy, _, durability = name.rpartition("-")
-    return f"{''.join(word[:1] for word in strategy.split('-')).upper()} {durability}"
 
 
 def legend(names: Iterable[str]) -> str:

@@ -8,12 +8,13 @@ from itertools import groupby
 
 from twinstar.compare import looks
 from twinstar.compare.comparison import Comparison, Line
+from twinstar.compare.why import short
 
 
 def lines(comparison: Comparison) -> str:
     """Every line of the table, by topic; a figure's tooltip is the place of its series in the JSON."""
     names = list(comparison.contestants)
-    heads = "".join(f"<th {looks.colour(name)}>{escape(looks.short(name))}</th>" for name in names)
+    heads = "".join(f"<th {looks.colour(name)}>{escape(short(name))}</th>" for name in names)
     rows = []
     for topic, of_topic in groupby(comparison.lines, key=lambda each: each.topic):
         rows.append(f'<tr class="topic"><th colspan="{len(names) + 1}">{escape(topic)}</th></tr>')
@@ -30,7 +31,7 @@ def _line(one: Line, names: list[str]) -> str:
         found = one.figures.get(name)
         source = f' title="{escape(found.source)}"' if found else ""
         text = escape(found.text) if found else "–"
-        cells.append(f'<td data-name="{escape(looks.short(name))}" {looks.colour(name)}{source}>{text}</td>')
+        cells.append(f'<td data-name="{escape(short(name))}" {looks.colour(name)}{source}>{text}</td>')
     return (
         f'<tr class="figures"><td>{escape(one.line)}</td>{"".join(cells)}</tr>'
         f'<tr class="why"><td colspan="{len(names) + 1}">{_why(one.why, names)}</td></tr>'
@@ -39,7 +40,7 @@ def _line(one: Line, names: list[str]) -> str:
 
 def _why(text: str, names: list[str]) -> str:
     """What is said of a contestant begins a line of its own, its name in its colour."""
-    by_short = {looks.short(name): name for name in names}
+    by_short = {short(name): name for name in names}
     known = "|".join(re.escape(each) for each in by_short)
     parts = re.split(rf"(?:^|; |(?<=\. ))(?=(?:{known})\b)", text)
 
@@ -57,11 +58,11 @@ def given_up(comparison: Comparison) -> str:
     if not links:
         return ""
     missing = {name: {each.promise for each in facts.given_up} for name, facts in found.items()}
-    heads = "".join(f"<th {looks.colour(name)}>{escape(looks.short(name))}</th>" for name in found)
+    heads = "".join(f"<th {looks.colour(name)}>{escape(short(name))}</th>" for name in found)
     rows = []
     for promise, link in links.items():
         cells = "".join(
-            f'<td data-name="{escape(looks.short(name))}" {looks.colour(name)}>'
+            f'<td data-name="{escape(short(name))}" {looks.colour(name)}>'
             f"{'given up' if promise in missing[name] else 'kept'}</td>"
             for name in found
         )

@@ -12,7 +12,9 @@ from itertools import accumulate, pairwise
 from math import ceil, floor
 
 from twinstar.compare.comparison import FaultRun
-from twinstar.compare.looks import colour, short
+from twinstar.compare.figures import per_bin, percentile
+from twinstar.compare.looks import colour
+from twinstar.compare.why import short
 from twinstar.drill.drawing import curve, decades, line, linear, logarithmic, plot, rectangle, words
 
 _BIN_MS = 100
@@ -117,8 +119,8 @@ def distribution(title: str, spreads: Sequence[Spread], span_ms: tuple[float, fl
 
 def span_of(spreads: Sequence[Spread], least_ms: float) -> tuple[float, float]:
     """From `least_ms`, or from what one of a hundred stays below, to what one of a thousand exceeds."""
-    low_ms = max(least_ms, min(_upto(spread, 0.01) for spread in spreads))
-    return low_ms, max(10 * low_ms, *(_upto(spread, 0.999) for spread in spreads))
+    low_ms = max(least_ms, min(percentile(spread.values, 0.01) for spread in spreads))
+    return low_ms, max(10 * low_ms, *(percentile(spread.values, 0.999) for spread in spreads))
 
 
 def silence(run: FaultRun) -> tuple[float, float]:
@@ -140,12 +142,11 @@ def stacked(run: FaultRun) -> list[tuple[int, int]]:
     writes, nobody is told apart."""
     if run.others_outage_ms is None:
         return [(count, 0) for count in run.acks_per_100ms]
-    counts = [[0, 0] for _ in run.acks_per_100ms]
+    times: tuple[list[float], list[float]] = ([], [])
     for client in run.clients:
-        for at in client.acknowledged_ms:
-            if run.window_ms[0] <= at < run.window_ms[1]:
-                counts[int((at - run.window_ms[0]) // _BIN_MS)][client.node == run.struck] += 1
-    return [(others, struck) for others, struck in counts]
+        times[client.node == run.struck].extend(client.acknowledged_ms)
+    others, struck = (per_bin(each, *run.window_ms) for each in times)
+    return list(zip(others, struck, strict=True))
 
 
 def shares(spread: Spread) -> list[tuple[float, float]]:
@@ -158,10 +159,6 @@ def shares(spread: Spread) -> list[tuple[float, float]]:
 def staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """A share holds until the next value."""
     return [points[0], *(corner for (_, y), (x, top) in pairwise(points) for corner in ((x, y), (x, top)))]
-
-
-def _upto(spread: Spread, share: float) -> float:
-    return next((value for value, reached in shares(spread) if reached >= share), 0.0)
 
 
 def _seconds(span_ms: tuple[float, float]) -> list[tuple[str, float]]:
