@@ -33,7 +33,7 @@ async def open_peers(
 
     peers = Peers(
         me, "c", b"the cluster's own", addresses, Timings.preset("fast"), SystemClock(), SystemNetwork(), probe,
-        (), memory.begin(wall_ms), lambda: None, memory.heard, memory.start_as,
+        (), memory.begin(wall_ms), lambda: None, memory.heard, memory.keeps_start,
     )  # fmt: skip
     await peers.open()
     return peers

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import threading
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +17,12 @@ import pytest
 
 from tests.cluster.real import NODE, RealCluster, member
 from twinstar.cli.make_cluster import Wishes
+from twinstar.config.derive import addresses, node
 
 pytestmark = [pytest.mark.slow]
 
 _PATIENCE_S = 60.0
+_REMOVAL_MS = 3_000
 
 
 class Nodes:
@@ -51,9 +58,55 @@ class Nodes:
             assert time.monotonic() < until, f"{names} still differ: {[len(rows) for rows in seen]} rows"
             time.sleep(0.1)
 
+    def spread(self, count: int) -> list[int]:
+        """How many sessions each node has, of so many through the router at once."""
+        any_dsn = self.cluster.status()["endpoints"]["any"]
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(psycopg.connect(any_dsn, autocommit=True)) for _ in range(count)]
+            where = Counter(session.execute("SELECT current_setting('port')").fetchone() for session in sessions)
+        return sorted(where.values())
+
+    def metrics(self, name: str) -> str:
+        at = addresses(node(self.cluster.config, name)).api
+        with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as answer:
+            return str(answer.read(), "utf-8")
+
     def number(self, name: str) -> int | None:
         found: int | None = member(self.cluster.status(), name)["number"]
         return found
+
+
+class Writing:
+    """One client that writes to one node, without a pause, and what it was told."""
+
+    def __init__(self, nodes: Nodes, name: str) -> None:
+        self._dsn, self._name = member(nodes.cluster.status(), name)["dsn"], name
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+        self.acknowledged: list[int] = []
+
+    def __enter__(self) -> Writing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def progress(self, count: int = 50) -> None:
+        """Waits until more has been written."""
+        wanted, until = len(self.acknowledged) + count, time.monotonic() + _PATIENCE_S
+        while len(self.acknowledged) < wanted:
+            assert time.monotonic() < until, "nothing is acknowledged any more"
+            time.sleep(0.01)
+
+    def _write(self) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as session:
+            while not self._stop.is_set():
+                found = session.execute(b"INSERT INTO orders (at) VALUES (%s) RETURNING id", (self._name,)).fetchone()
+                assert found is not None
+                self.acknowledged.append(found[0])
+                time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +135,10 @@ def test_every_node_takes_writes_and_all_have_them(nodes: Nodes) -> None:
 
 
 def test_the_router_spreads_sessions_over_the_nodes(nodes: Nodes) -> None:
-    any_dsn = nodes.cluster.status()["endpoints"]["any"]
-    sessions = [psycopg.connect(any_dsn, autocommit=True) for _ in range(6)]
-    try:
-        where = [session.execute("SELECT current_setting('port')").fetchone() for session in sessions]
-    finally:
-        for session in sessions:
-            session.close()
-    assert sorted(where.count(each) for each in set(where)) == [2, 2, 2]
+    """As soon as it has heard all of them; until then those that it has."""
+    until = time.monotonic() + _PATIENCE_S
+    while (spread := nodes.spread(6)) != [2, 2, 2]:
+        assert time.monotonic() < until, spread
 
 
 def test_a_node_that_dies_does_not_concern_the_others_and_catches_up(nodes: Nodes) -> None:
@@ -133,6 +182,40 @@ def test_a_node_leaves_in_order_and_comes_back_under_a_new_number(nodes: Nodes) 
     nodes.cluster.whole(_PATIENCE_S)
     nodes.equal("n1", "n2", "n3")
     assert nodes.number("n3") not in (None, number)
+
+
+def test_a_node_is_copied_anew_while_the_others_take_writes(nodes: Nodes) -> None:
+    given = [nodes.number(name) or 0 for name in nodes.cluster.names]
+    rows = len(nodes.equal("n1", "n2", "n3"))
+    with Writing(nodes, "n1") as writing:
+        writing.progress()
+        assert nodes.told("reinit", "n2", "--yes")["ok"]
+        nodes.cluster.until(lambda s: (member(s, "n2")["number"] or 0) > max(given), "it has a new number", _PATIENCE_S)
+        nodes.cluster.whole(_PATIENCE_S)
+        writing.progress()
+    found = nodes.equal("n1", "n2", "n3")
+    assert {key for key, *_ in found} >= set(writing.acknowledged)
+    assert len(found) == rows + len(writing.acknowledged)
+
+
+def test_what_is_known_of_each_node_is_shown(nodes: Nodes) -> None:
+    names = set(nodes.cluster.names)
+    nodes.write("n1")
+    nodes.equal(*names)
+    nodes.cluster.until(lambda s: all(len(each["skews_ms"]) == 2 for each in s["members"]), "clocks are compared")
+    with psycopg.connect(member(nodes.cluster.status(), "n2")["dsn"]):
+        shown = nodes.cluster.until(
+            lambda s: member(s, "n2")["sessions"] == 1 and s["equality"] is not None, "and the nodes are", _PATIENCE_S
+        )
+    assert len({each["number"] for each in shown["members"]}) == len(names)
+    for each in shown["members"]:
+        assert each["skews_ms"].keys() == each["lags_ms"].keys() == names - {each["name"]}
+        assert all(abs(skew) < 1_000 for skew in each["skews_ms"].values()), "one machine has one clock"
+        assert each["dead_letters"] == 0
+        assert nodes.cluster.ask(each["name"], "SHOW max_slot_wal_keep_size") == [("4GB",)]
+    assert shown["equality"]["differing"] == 0
+    metrics = "".join(nodes.metrics(name) for name in names)
+    assert re.search(r"^twinstar_differing_rows(\{.*\})? 0(\.0)?$", metrics, re.MULTILINE)
 
 
 def test_one_that_was_declared_dead_comes_back_as_a_copy(nodes: Nodes) -> None:
@@ -185,7 +268,9 @@ def test_all_of_them_restarted_at_once(nodes: Nodes) -> None:
 
 
 def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> None:
-    """It is written without a pause, killed at once, and declared dead: its survivors have all it has acknowledged."""
+    """It is written without a pause, killed at once, and declared dead: its survivors have all it has acknowledged.
+    Then, with policy `block`, a commit waits for the only other node that is left, unless it says that it need not.
+    """
     cluster = RealCluster(tmp_path / "cluster", Wishes(strategy="active-active", durability="quorum"))
     try:
         cluster.up()
@@ -204,6 +289,44 @@ def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> 
         )
         rows = nodes.equal("n2", "n3")
         assert {key for key, *_ in rows} >= set(acknowledged)
+        cluster.kill("n3", *NODE)
+        waiting = threading.Thread(target=nodes.write, args=("n2", 1))
+        waiting.start()
+        nodes.run("n2", "BEGIN; SET LOCAL synchronous_commit = local; INSERT INTO orders (at) VALUES ('alone'); COMMIT")
+        waiting.join(2)
+        assert waiting.is_alive(), "nobody else has it"
+        cluster.start("n3")
+        waiting.join(_PATIENCE_S)
+        assert not waiting.is_alive()
+        assert len(nodes.equal("n2", "n3")) == len(rows) + 2
+    finally:
+        cluster.remove()
+
+
+def test_a_node_left_alone_goes_on_and_who_is_silent_for_too_long_is_taken_out(tmp_path: Path) -> None:
+    """With policy `degrade`. One alone declares nobody dead; two of three do, and the third comes back as a copy."""
+    wishes = Wishes(strategy="active-active", durability="quorum", policy="degrade")
+    cluster = RealCluster(tmp_path / "cluster", wishes, lambda raw: raw.update(removal_ms=_REMOVAL_MS))
+    try:
+        cluster.up()
+        nodes = Nodes(cluster)
+        number = nodes.number("n3")
+        nodes.write("n3")
+        nodes.equal("n1", "n2", "n3")
+        for name in ("n2", "n3"):
+            cluster.kill(name, *NODE)
+        nodes.write("n1")
+        time.sleep(_REMOVAL_MS / 1_000)
+        nodes.write("n1")
+        assert cluster.status()["copies"] == ["n1", "n2", "n3"]
+        cluster.start("n2")
+        cluster.until(lambda s: s["copies"] == ["n1", "n2"] and member(s, "n3")["number"] is None, "n3 is out", 60.0)
+        rows = nodes.equal("n1", "n2")
+        cluster.start("n3")
+        cluster.whole(_PATIENCE_S)
+        assert nodes.equal("n1", "n2", "n3") == rows
+        assert (nodes.number("n3") or 0) > (number or 0)
+        assert (cluster.data["n3"].parent / "data.old" / "PG_VERSION").exists(), "what it had is there for people"
     finally:
         cluster.remove()
 

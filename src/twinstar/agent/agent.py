@@ -74,7 +74,7 @@ class Agent:
         self.peers = Peers(
             settings.me, settings.cluster, settings.secret, settings.addresses, settings.timings, clock, network,
             probe_database, self.memory.now.heard, self.memory.begin(clock.wall_ms()), self._wake.set,
-            self.memory.heard, self.memory.start_as,
+            self.memory.heard, self.memory.keeps_start,
         )  # fmt: skip
         self.peers.judge = self._judge
         self.peers.serving = self._serving

@@ -71,6 +71,15 @@ class Memory:
         self.start_as(boot)
         return boot
 
+    def keeps_start(self, boot: int) -> bool:
+        """`start_as`; False, and it is said, when that cannot be written down."""
+        try:
+            self.start_as(boot)
+        except EnvironmentTrouble as error:
+            log.error("others refuse what comes from here until start number %d can be written down: %s", boot, error)
+            return False
+        return True
+
     def start_as(self, boot: int) -> None:
         """This start has another number."""
         self._write(replace(self.now, boot=boot))

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from twinstar.model.address import Address
-from twinstar.model.errors import EnvironmentTrouble
 from twinstar.model.starts import Starts
 from twinstar.model.timing import Timings
 from twinstar.model.view import Peer
@@ -109,9 +108,9 @@ class Peers:
         boot: int,
         on_news: Callable[[], None],
         on_first_heard: Callable[[str], None],
-        keep_start: Callable[[int], None],
+        keep_start: Callable[[int], bool],
     ) -> None:
-        """`keep_start` writes down another number of this start; it may raise EnvironmentTrouble."""
+        """`keep_start` writes down another number of this start; False when it cannot."""
         self._me, self._addresses, self._timings = me, addresses, timings
         self._clock, self._network, self._probe_database = clock, network, probe_database
         self._on_news, self._on_first_heard, self._keep_start = on_news, on_first_heard, keep_start
@@ -311,10 +310,7 @@ class Peers:
         return {Part.AGENT: addresses.agent, Part.GUARD: addresses.guard}.get(part) if addresses else None
 
     def _start_as(self, boot: int) -> bool:
-        try:
-            self._keep_start(boot)
-        except EnvironmentTrouble as error:
-            log.error("others refuse what comes from here until start number %d can be written down: %s", boot, error)
+        if not self._keep_start(boot):
             return False
         log.warning("others know a later start of this agent, so its clock is behind: it goes on as start %d", boot)
         return True

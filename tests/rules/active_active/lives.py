@@ -135,6 +135,7 @@ class World:
         return Own(
             data.database, data.number if data.database is Database.NODE else 0, data.made_for, member.running,
             dict(data.slots), dict(data.applied), {number: data.applied.get(number, 0) for number in data.stopped},
+            None if member.admitted else data.log,
         )  # fmt: skip
 
     def own_word(self, member: Member) -> Said:

@@ -15,6 +15,8 @@ from dataclasses import replace
 
 from twinstar.agent.active_active.appliers import Appliers, Order
 from twinstar.agent.active_active.body import Body, begun
+from twinstar.agent.active_active.confirming import Confirming
+from twinstar.agent.active_active.leaving import LastWrite
 from twinstar.agent.active_active.roster import Roster
 from twinstar.agent.active_active.settings import NodeSettings
 from twinstar.agent.active_active.sidelines import Sidelines
@@ -27,7 +29,7 @@ from twinstar.agent.lane import Lane
 from twinstar.agent.memory import Memory
 from twinstar.api.all_nodes import Ask
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, Stage
-from twinstar.model.errors import EngineError, EnvironmentTrouble
+from twinstar.model.errors import EngineError
 from twinstar.model.membership import Membership, NodeState
 from twinstar.model.register import Durability
 from twinstar.model.wire import Gossip, Inbox, Part, PeerStatement, Sender
@@ -46,6 +48,8 @@ _CLOCKS_MS = 5_000.0
 _FRESH_EVERY = 10
 _PULSE_MS = 300.0
 _KEPT_UP = (State.SERVING, State.FENCED)
+_WRITING = ("upkeep", "verifying", "settling", "pulse", "clients")
+"""What beside the clients writes here, and what shuts them out."""
 
 MakeOrder = Callable[[int, str, int, bool], Order]
 """(the sender's number, its member's name, one's own number, whether more is received) → its applier here."""
@@ -76,17 +80,20 @@ class NodeAgent:
         spools = settings.durability is Durability.QUORUM
         self.body = Body(database, appliers, settings.databases, clock, spools=spools)
         self._spools = spools
+        self._confirming = Confirming(settings.required, settings.degrade_after_ms)
         self.lane: Lane[Effect] = Lane(clock, self.body.perform, self._wake.set)
         boot = memory.begin(clock.wall_ms())
         self.voices = Voices(
             settings.me, settings.agents, clock,
             Sender(settings.cluster, settings.secret, settings.me, Part.AGENT, boot),
-            Inbox(settings.cluster, settings.secret), _keeper(memory), self.statement, self._wake.set,
+            Inbox(settings.cluster, settings.secret), memory.keeps_start, self.statement, self._wake.set,
         )  # fmt: skip
         self.verifying = Verifying(ask, clock)
         self.upkeep = Upkeep(database, settings.tables, clock)
         self.plan = Plan(State.WAITING, "Starting.")
-        self.admitted = False
+        self.admitted: bool | None = None
+        """None: not known; an earlier agent, or a try that failed, may have left clients in."""
+        self._last_write = LastWrite()
         self.pid = os.getpid()
         self.renews = False
         """Its database has fallen too far behind: it leaves in order, and comes back as a copy."""
@@ -136,7 +143,7 @@ class NodeAgent:
         said = self.voices.said(durable=self.body.mark.stage is not Stage.NODE)
         own = self.body.own(dead & self.body.appliers.drained if self._spools else dead - self.read_now())
         later = self.voices.said(since_ms=self.body.known_ms)
-        own = begun(own, said.values(), later.values())
+        own = replace(begun(own, said.values(), later.values()), closed_at=self._closed_at())
         said[self.settings.me] = replace(self.said(), end=self._own_end(own.number, later.values()))
         return View(
             me=self.settings.me,
@@ -156,6 +163,13 @@ class NodeAgent:
         """
         end = self.body.state.end if self.body.state else 0
         return max([end, *(said.applied.get(number, 0) for said in later)])
+
+    def _closed_at(self) -> int | None:
+        membership, state = self.roster.membership, self.body.state
+        unsettled = membership is None or membership.in_state(NodeState.JOINING, NodeState.DEAD)
+        leaves = self.plan.state is State.LEAVING and self.admitted is False and not unsettled
+        quiet = leaves and state is not None and not state.sessions and all(map(self._beside.idle, _WRITING))
+        return self._last_write.end(quiet, self._clock.now_ms(), self.body.looked_at_ms, state.end if state else 0)
 
     @property
     def leaving_by_hand(self) -> bool:
@@ -194,7 +208,8 @@ class NodeAgent:
             self.renews = False  # It has left, and comes.
         if self.lane.effect is None and self.body.state is not None:
             self._attend_streams(plan, view)
-            if plan.admit is not None and plan.admit != self.admitted:
+            in_vain = plan.admit is False and self.body.state.sessions > 0
+            if plan.admit is not None and (plan.admit != self.admitted or in_vain):
                 self._beside.begin("clients", self._clients(plan.admit))
         elif not view.own.running:
             self.admitted = False
@@ -279,9 +294,7 @@ class NodeAgent:
         if membership is None or state is None:
             return
         others = frozenset(each.number for each in membership.in_state(NodeState.IN)) - {view.own.number}
-        required = min(self.settings.required, len(others))
-        if self.settings.degrade:
-            required = min(required, len(others & state.attached))
+        required = self._confirming.required(others, state.attached, self._clock.now_ms())
         self.database.confirmed_by(others, required)
 
     async def _clients(self, admit: bool) -> None:
@@ -290,9 +303,10 @@ class NodeAgent:
             self.admitted = True
             self.voices.state()
             return
-        self.admitted = False
+        self.admitted = None
         self.voices.state()
         await self.database.shut_out()
+        self.admitted = False
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -343,7 +357,7 @@ class NodeAgent:
     @property
     def open(self) -> bool:
         """Clients may come."""
-        return self.admitted and self.body.running and not self.body.doubt and self.plan.admit is not False
+        return bool(self.admitted) and self.body.running and not self.body.doubt and self.plan.admit is not False
 
     @property
     def lag_ms(self) -> float:
@@ -377,15 +391,3 @@ class NodeAgent:
     def _others_change(view: View) -> bool:
         """Somebody comes, goes or is dead: what this node says is waited for."""
         return view.membership is None or any(each.state is not NodeState.IN for each in view.membership.nodes)
-
-
-def _keeper(memory: Memory) -> Callable[[int], bool]:
-    def keep(boot: int) -> bool:
-        try:
-            memory.start_as(boot)
-        except EnvironmentTrouble as error:
-            log.error("others refuse what comes from here until start number %d can be written down: %s", boot, error)
-            return False
-        return True
-
-    return keep

@@ -25,8 +25,8 @@ class NodeSettings:
     durability: Durability
     required: int
     """`quorum`: how many other nodes must have received a commit."""
-    degrade: bool
-    """Fewer, when fewer are there."""
+    degrade_after_ms: float | None
+    """Policy `degrade`: fewer, when fewer have been there for so long. None: `block`."""
     removal_ms: float
     clock_bound_ms: float
     tables: tuple[TableRule, ...]
@@ -55,7 +55,7 @@ def node_settings(config: Config, member: str, secret: bytes) -> NodeSettings:
         directory=own.node.directory,
         durability=config.durability,
         required=derive.required(config),
-        degrade=derive.policy(config) == "degrade",
+        degrade_after_ms=own.timings.voter_removal_ms if derive.policy(config) == "degrade" else None,
         removal_ms=config.removal_ms,
         clock_bound_ms=config.clock_bound_ms,
         tables=config.tables,

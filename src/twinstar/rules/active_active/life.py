@@ -180,15 +180,16 @@ def _leave(view: View, membership: Membership, mine: Node) -> Plan:
         return replace(plan, change=change)
     if not view.leave:
         return replace(plan, change=membership.having(replace(mine, state=NodeState.IN), "stays"))
-    here = _said(view, mine)
     if not membership.in_state(NodeState.IN):
         return replace(plan, note="Waiting for another node to be in.")
     if unsettled := membership.in_state(NodeState.JOINING, NodeState.DEAD):
         return replace(plan, note=f"Waiting for {unsettled[0].member} to be in, or gone.")
+    if view.own.closed_at is None:
+        return replace(plan, note="Waiting until its clients are gone.")
     # Who is leaving as well may yet stay, so it must not miss anything either.
     for other in (each for each in membership.in_state(*_SENDERS) if each != mine):
         said = _said(view, other)
-        if here is None or said is None or said.applied.get(mine.number, 0) < here.end:
+        if said is None or said.applied.get(mine.number, 0) < view.own.closed_at:
             return replace(plan, note=f"Waiting for {other.member} to apply what is here.")
     return replace(plan, change=membership.without(mine.number, "left"))
 

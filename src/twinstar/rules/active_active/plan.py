@@ -38,6 +38,8 @@ class Own:
     """Sender's number -> up to where its log is here for good, applied or at least received."""
     received: Mapping[int, int] = field(default_factory=dict)
     """Sender's number -> the same, of those that are read no more: whoever read them has ended."""
+    closed_at: int | None = None
+    """Where its log ended when nobody could write here any more; None: somebody still can, or it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
