@@ -72,7 +72,7 @@ def advise(
     seen = Experience.of(comparison) if comparison else Experience()
     choice = choose(needs, seen)
     text = starting_file(choice, write or Path("twinstar.yaml"))
-    against, costs = contradictions(needs, choice), hurts(needs, choice, seen)
+    against, costs = contradictions(needs, choice, seen), hurts(needs, choice, seen)
     if write is not None:
         _write(write, text)
     if as_json:
@@ -192,7 +192,7 @@ def _show(
     written: Path | None,
 ) -> None:
     print_line(f"{choice.strategy} with durability {choice.durability}, preset {choice.preset}")
-    for line in _placement(choice):
+    for line in _placement(choice, measured=comparison is not None):
         print_line(f"  {line}")
     _sentences("Why", choice.reasons)
     _sentences("What cannot be had together", against)
@@ -206,7 +206,7 @@ def _show(
         print_line(textwrap.indent(keys, "  "))
 
 
-def _placement(choice: Choice) -> list[str]:
+def _placement(choice: Choice, *, measured: bool) -> list[str]:
     def places(counts: tuple[int, ...]) -> str:
         named = [f"{count} in region {number}" for number, count in enumerate(counts, 1) if count]
         return ", ".join(named) if len(choice.nodes) > 1 else "on machines that do not fail together"
@@ -218,7 +218,7 @@ def _placement(choice: Choice) -> list[str]:
         lines.append(f"a commit waits for {choice.required} other {'nodes' if choice.required > 1 else 'node'}")
     if choice.lease_ms is not None:
         lines.append(f"a lease of {choice.lease_ms:,} ms")
-    lines.append(f"expected outage when a machine dies: {choice.outage_ms:,.0f} ms")
+    lines.append(f"outage when a machine dies: {'about' if measured else 'at least'} {choice.outage_ms:,.0f} ms")
     return lines
 
 

@@ -117,8 +117,7 @@ def _strategy(needs: Needs, seen: Experience) -> tuple[Strategy, str]:
     if needs.conflicts.gives_way and needs.loss.none:
         return ACTIVE_PASSIVE, (
             "Where every node takes writes, of two acknowledged writes to one row at once one gives way: with "
-            "conflicts "
-            "and no loss allowed, one leader must order them."
+            "conflicts and no loss allowed, one leader must order them."
         )
     if needs.writes_when_cut:
         return ACTIVE_ACTIVE, "To take writes on both sides of a cut, every node must take writes."
@@ -136,8 +135,7 @@ def _strategy(needs: Needs, seen: Experience) -> tuple[Strategy, str]:
     if needs.rtt_ms > NEAR_MS and not needs.conflicts.gives_way:
         return ACTIVE_ACTIVE, (
             f"Each region's clients read and write at home, instead of across {needs.rtt_ms:g} ms to a leader, and "
-            "what "
-            "they write does not conflict."
+            "what they write does not conflict."
         )
     return ACTIVE_PASSIVE, "One leader is simpler, promises more, and nothing that was asked for needs more."
 
@@ -158,21 +156,18 @@ def _durability(needs: Needs, strategy: Strategy, seen: Experience) -> tuple[Dur
         )
     if needs.rtt_ms <= NEAR_MS:
         return Durability.QUORUM, (
-            "A loss would be acceptable, but with machines so near to each other a confirmed commit costs little, "
-            "and a "
-            "leader that needs confirmations is replaced sooner than one whose lease must run out."
+            "A loss would be acceptable, but with machines so near to each other a confirmed commit costs little, and "
+            "a leader that needs confirmations is replaced sooner than one whose lease must run out."
         )
     shortest_ms = _lease_outage_ms(_shortest_lease_ms(needs), needs, seen)
     if needs.outage_ms < shortest_ms:
         return Durability.QUORUM, (
             f"A loss would be acceptable, but without confirmations a lease has to run out first: {shortest_ms:,.0f} "
-            "ms at "
-            "the least."
+            "ms at the least."
         )
     return Durability.ASYNC, (
-        "The acceptable loss covers what is on its way when the leader dies, and commits do not wait "
-        f"{needs.rtt_ms:g} ms "
-        "for another region."
+        f"The acceptable loss covers what is on its way when the leader dies, and commits do not wait {needs.rtt_ms:g} "
+        "ms for another region."
     )
 
 

@@ -10,6 +10,7 @@ from twinstar.model.timing import Timings
 
 SILENT = (Fault.KILL_NODE, Fault.HANG_NODE, Fault.PARTITION)
 """Faults that have to be noticed by silence."""
+_ALONE, _SPREAD = "write-one-one-node", "write-many-spread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,13 @@ class Experience:
     stale_ms: dict[str, float] = field(default_factory=dict)
     """By contestant: how old what another node shows may be, 99 of 100 times."""
 
+    commit_ms: dict[str, float] = field(default_factory=dict)
+    """By contestant: the median write of a single client beside the node."""
+    writes_per_s: dict[str, float] = field(default_factory=dict)
+    """By contestant: of many clients, spread over the nodes."""
+    overwritten: dict[str, float] = field(default_factory=dict)
+    """By contestant: the share of acknowledged increments that were gone where all nodes changed the same few rows."""
+
     @classmethod
     def of(cls, comparison: Comparison) -> Experience:
         found = comparison.contestants
@@ -46,6 +54,13 @@ class Experience:
             },
             lost={name: max(lost) for name, one in found.items() if (lost := [run.lost for run in _faults(one)])},
             stale_ms={name: one.staleness.p99_ms for name, one in found.items() if one.staleness},
+            commit_ms={name: one.speed[_ALONE].p50_ms for name, one in found.items() if _ALONE in one.speed},
+            writes_per_s={name: one.speed[_SPREAD].per_s for name, one in found.items() if _SPREAD in one.speed},
+            overwritten={
+                name: one.conflicts.increments.lost / one.conflicts.increments.wanted
+                for name, one in found.items()
+                if one.conflicts and one.conflicts.increments.wanted
+            },
         )
 
 

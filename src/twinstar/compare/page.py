@@ -83,10 +83,10 @@ def _introduction(comparison: Comparison) -> str:
         "the quick comparison" if options.quick else f"each fault {_times(options.repeat)}",
     ]
     return (
-        f"<p>{escape('; '.join(how))}. Made {escape(comparison.made[:16].replace('T', ' '))} UTC.</p>"
-        "<p>The same clients, the same faults, the same machine. AP, active-passive: one node takes the writes, the "
-        "others follow it. AA, active-active: every node takes writes. Async: a commit returns at once. Quorum: when "
-        "another node has it on disk.</p>"
+        f"<p>{escape('; '.join(how))}. Made {escape(comparison.made[:16].replace('T', ' '))} UTC.</p><p>The same "
+        "clients, the same faults, the same machine. AP, active-passive: one node takes the writes, the others follow "
+        "it. AA, active-active: every node takes writes. Async: a commit returns at once. Quorum: when another node "
+        "has it on disk.</p>"
     )
 
 
