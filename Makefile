@@ -46,6 +46,7 @@ static: $(VENV)/.dev
 
 soak: debian-packages $(VENV)/.dev
 	$(BIN)/twinstar simulate --first-seed $$(($(SEEDS) + 1)) --minutes $(SOAK_MINUTES)
+	$(BIN)/twinstar simulate --strategy active-active --first-seed $$(($(SEEDS) + 1)) --seeds 10000
 	$(PYTEST) -m soak --timeout 3600 -s $(ARGS)
 
 wheel: $(VENV)/.dev

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twinstar.cli.output import ConfigOption, JsonOption
+from twinstar.model.errors import UsageError
 
 _FAULTS = (
     "kill-database, kill-node, hang-node, kill-standby, kill-backend, hang-database, kill-agent, hang-agent, "
@@ -115,11 +116,16 @@ def simulate(
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="How many; else 1000, or as many as --minutes allow; with --ablations at most, else 200."
+            min=1,
+            help="How many; else 1000, or as many as --minutes allow; with --ablations at most, else 200 "
+            "(active-active: 3000).",
         ),
     ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="They are counted from this one.")] = 1,
     seed: Annotated[int | None, typer.Option(min=0, help="Play this one alone, and tell its story.")] = None,
+    strategy: Annotated[
+        str, typer.Option(help="active-passive, or active-active: the rules for conflicts, on models of databases.")
+    ] = "active-passive",
     verbose: Annotated[bool, typer.Option("--verbose", help="With --seed: also what the agents log.")] = False,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no seed after this time.")] = None,
     members: Annotated[int | None, typer.Option(min=2, max=7, help="How many; else the seed decides.")] = None,
@@ -141,6 +147,13 @@ def simulate(
     Each seed decides one cluster and its bad day; the same seed gives the same story. Exit status 1 when an
     acknowledged write was lost, another invariant was broken, or a cluster did not serve again.
     """
+    if strategy == "active-active":
+        fixed = members is not None and (ablations or bool(without))
+        _refuse(verbose=verbose, minutes=minutes, durability=durability != "all", store=store != "all", members=fixed)
+        _simulate_multiwriter(seeds, first_seed, seed, members, jobs, json_file, ablations=ablations, without=without)
+        return
+    if strategy != "active-passive":
+        raise UsageError(f"There is no strategy {strategy!r}: choose active-passive or active-active.")
     from twinstar.cli.run_simulation import Order, replay, simulate_many
 
     order = Order.of(members, durability, store)
@@ -156,3 +169,30 @@ def simulate(
     else:
         count = seeds if seeds is not None or minutes is not None else 1000
         simulate_many(first_seed, count, minutes, jobs, order, json_file)
+
+
+def _refuse(**given: object) -> None:
+    """Raises UsageError for options that are nothing to active-active here."""
+    if unfit := [f"--{name}" for name, there in given.items() if there]:
+        raise UsageError(f"With --strategy active-active there is no {', '.join(unfit)} here: leave it out.")
+
+
+def _simulate_multiwriter(
+    seeds: int | None,
+    first_seed: int,
+    seed: int | None,
+    members: int | None,
+    jobs: int | None,
+    json_file: Path | None,
+    *,
+    ablations: bool,
+    without: list[str] | None,
+) -> None:
+    from twinstar.cli import run_multiwriter
+
+    if seed is not None:
+        run_multiwriter.replay(seed, members, without or [], json_file)
+    elif ablations or without:
+        run_multiwriter.ablate(without or [], first_seed, seeds or 3000, jobs, json_file)
+    else:
+        run_multiwriter.simulate(first_seed, seeds or 1000, jobs, members, json_file)
