@@ -201,6 +201,25 @@ async def test_after_a_tombstone_is_forgotten_old_contributions_do_not_count(tri
         assert await node.rows("SELECT v, n FROM t") == [("b", 1)]
 
 
+async def test_what_was_added_before_a_deletion_is_kept_while_the_row_is_newer_than_the_cut(trio: list[Node]) -> None:
+    """Finding 20: here the row is made on the tombstone; at a peer one from before it may still win."""
+    await prepare(trio, COUNTED, policy=COUNTERS)
+    one = trio[0]
+    await write(one, "INSERT INTO t VALUES (1, 'a', 5)")
+    await one.do("DELETE FROM t")
+    noted = await note_cut(one.user, [2])
+    assert noted is not None
+    await write(one, "INSERT INTO t VALUES (1, 'b', 1)")
+    await raise_floor(one.user, 0.0)
+    assert await collect(one.user, FUTURE, noted) == 0
+    assert len(await one.contributions("t", "id = 1")) == 2
+    later = await note_cut(one.user, [2])
+    assert later is not None
+    assert await collect(one.user, FUTURE, later) == 1
+    assert len(await one.contributions("t", "id = 1")) == 1
+    assert await one.rows("SELECT v, n FROM t") == [("b", 1)]
+
+
 async def test_a_copy_gets_a_number_of_its_own_also_in_sessions_that_are_open(trio: list[Node]) -> None:
     one = trio[0]
     await prepare([one], PLAIN)

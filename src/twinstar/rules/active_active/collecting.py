@@ -28,6 +28,14 @@ end.
 
 Forgotten with the tombstone: the contributions that count no more, and what it kept. `collected` is raised to its
 stamp in the same transaction: the base of later insertions (`writing`).
+
+*Which contributions count no more* is known when the row is as it was at the cut, or was and is not there: then all
+members had this row, or this deletion, at their reports, and nothing that came until then is greater; so all that is
+written later is made on it. A row that came after the cut may yet lose to one that was made before the deletion,
+and then what was added before counts again. Such a tombstone waits for another cut.
+
+*Nothing is applied a second time* once tombstones are forgotten: an old image would find nothing that is above it. So
+progress is exact, that of a copy, too.
 """
 
 from __future__ import annotations

@@ -164,10 +164,19 @@ async def collect(connection: Connection, horizon: int, noted: Cut, at_most: int
 
 def _forget(table: Table) -> str:
     deleted = companion(table)
+    # A row that came after the cut may lose to one that was made before the deletion, and then what was added before
+    # counts again: such a tombstone waits for another cut.
+    settled = (
+        f"NOT EXISTS (SELECT FROM ONLY {relation(table)} AS t "
+        f"WHERE {same_key(table, 't', 'o')} AND age(t.xmin) <= age(n.before))"
+        if table.counters
+        else "true"
+    )
     chosen = (
-        f"SELECT o.ctid FROM {deleted} AS o WHERE o.{STAMP} BETWEEN 0 AND %s AND o.twinstar_unsettled IS NULL "
-        f"AND age(o.xmin) > age(%s::text::xid8::xid) AND NOT EXISTS (SELECT FROM twinstar.repairs AS r "
-        f"WHERE r.slug = {literal(table.slug)} AND r.stamp = o.{STAMP}) LIMIT %s FOR UPDATE"
+        f"SELECT o.ctid FROM {deleted} AS o, (SELECT %s::int8 AS horizon, %s::text::xid8::xid AS before) AS n "
+        f"WHERE o.{STAMP} BETWEEN 0 AND n.horizon AND o.twinstar_unsettled IS NULL AND age(o.xmin) > age(n.before) "
+        f"AND {settled} AND NOT EXISTS (SELECT FROM twinstar.repairs AS r "
+        f"WHERE r.slug = {literal(table.slug)} AND r.stamp = o.{STAMP}) LIMIT %s FOR UPDATE OF o"
     )
     gone = f"DELETE FROM {deleted} AS d WHERE d.ctid = ANY (ARRAY({chosen})) RETURNING d.*"
     if not table.counters:
