@@ -62,8 +62,9 @@ def page(comparison: Comparison) -> str:
     """The whole page."""
     sections = (
         _introduction(comparison),
+        _outages(comparison),
         page_tables.lines(comparison),
-        _availability(comparison),
+        _over_time(comparison),
         _conflicts(comparison),
         _speed(comparison),
         _staleness(comparison),
@@ -115,34 +116,19 @@ def _worst(runs: tuple[FaultRun, ...]) -> FaultRun:
     return max(runs, key=lambda run: run.outage_ms)
 
 
-def _availability(comparison: Comparison) -> str:
-    faults = _faults(comparison)
-    peak = max(
-        (
-            run.outage_ms
-            for one in comparison.contestants.values()
-            for runs in one.availability.values()
-            for run in runs
-        ),
-        default=0.0,
-    )
-    outages = _section(
+def _outages(comparison: Comparison) -> str:
+    runs = [run for one in comparison.contestants.values() for runs in one.availability.values() for run in runs]
+    peak = max((run.outage_ms for run in runs), default=0.0)
+    return _section(
         "How long clients were not served",
         "The longest time that one client went without an acknowledged write, in the worst run. Where every node takes "
         "writes, the bar is for the clients of the struck node, and the upright line for those of all others. The "
         "control is the same without a fault.",
-        _grid(_outages(comparison, fault, peak) for fault in [*faults, CONTROL]),
+        _grid(_outage_bars(comparison, fault, peak) for fault in [*_faults(comparison), CONTROL]),
     )
-    over_time = _section(
-        "What it looked like",
-        "Writes acknowledged in each 100 ms around the fault (the red line), in the worst run; the longest wait of one "
-        "client is shaded. Where every node takes writes, the pale part is of the struck node's clients.",
-        *(_timelines(comparison, fault) for fault in faults),
-    )
-    return outages + over_time + _skipped(comparison)
 
 
-def _outages(comparison: Comparison, fault: str, peak: float) -> str:
+def _outage_bars(comparison: Comparison, fault: str, peak: float) -> str:
     rows = []
     for name, one in comparison.contestants.items():
         if runs := one.availability.get(fault):
@@ -150,6 +136,15 @@ def _outages(comparison: Comparison, fault: str, peak: float) -> str:
             others = [each.others_outage_ms for each in runs if each.others_outage_ms is not None]
             rows.append(Bar(name, longest_ms, f"{longest_ms:,.0f} ms", max(others, default=None)))
     return bars(fault, rows, peak) if rows else ""
+
+
+def _over_time(comparison: Comparison) -> str:
+    return _section(
+        "What it looked like",
+        "Writes acknowledged in each 100 ms around the fault (the red line), in the worst run; the longest wait of one "
+        "client is shaded. Where every node takes writes, the pale part is of the struck node's clients.",
+        *(_timelines(comparison, fault) for fault in _faults(comparison)),
+    ) + _skipped(comparison)
 
 
 def _timelines(comparison: Comparison, fault: str) -> str:

@@ -15,7 +15,7 @@ Scale = Callable[[float], float]
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d7dce3; --bar: #2f6fb2; --paper: #fff;
-  --outage: #d9480f; --fault: #b02a37; --good: #1f7a4d; --shade: .16; }
+  --outage: #c2410c; --fault: #b02a37; --good: #1f7a4d; --shade: .16; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #9aa5b4; --line: #38414d; --bar: #6ea8e0;
   --paper: #14181e; --outage: #ff8a4c; --fault: #ff7b86; --good: #62c796;
   --shade: .32; } }
