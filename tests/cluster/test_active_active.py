@@ -298,6 +298,7 @@ def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> 
         cluster.start("n3")
         waiting.join(_PATIENCE_S)
         assert not waiting.is_alive()
+        cluster.until(lambda s: member(s, "n3")["open"], "n3 takes clients again", _PATIENCE_S)
         assert len(nodes.equal("n2", "n3")) == len(rows) + 2
     finally:
         cluster.remove()
@@ -321,6 +322,7 @@ def test_a_node_left_alone_goes_on_and_who_is_silent_for_too_long_is_taken_out(t
         assert cluster.status()["copies"] == ["n1", "n2", "n3"]
         cluster.start("n2")
         cluster.until(lambda s: s["copies"] == ["n1", "n2"] and member(s, "n3")["number"] is None, "n3 is out", 60.0)
+        cluster.until(lambda s: member(s, "n2")["open"], "n2 takes clients", _PATIENCE_S)
         rows = nodes.equal("n1", "n2")
         cluster.start("n3")
         cluster.whole(_PATIENCE_S)

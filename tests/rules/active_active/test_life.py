@@ -344,6 +344,31 @@ def test_a_member_that_is_dead_lets_nobody_in() -> None:
     assert plan.state is State.DEAD
 
 
+def test_a_node_whose_clock_is_wrong_lets_nobody_in_and_reads_on() -> None:
+    inside = Membership(3, (IN, Node(2, "b", NodeState.IN)), next_number=3)
+    view = View("a", True, inside, Own(Database.NODE, 1, running=True, slots={2: 0}), {"a": Said(1), "b": Said(2)})
+    fenced = decide(replace(view, fenced=True))
+    assert (fenced.state, fenced.admit, fenced.read) == (State.FENCED, False, {2: "b"})
+    assert decide(view).admit is True
+
+
+def test_who_leaves_waits_for_its_clients_to_be_gone_and_for_what_it_has_written_until_then() -> None:
+    """What the others write meanwhile makes its log longer, and they need not have it from here."""
+    inside = Membership(3, (replace(IN, state=NodeState.LEAVING), Node(2, "b", NodeState.IN)), next_number=3)
+
+    def leaving(closed_at: int | None, applied: int) -> Plan:
+        own = Own(Database.NODE, 1, running=True, closed_at=closed_at)
+        said = {"a": Said(1, end=99), "b": Said(2, applied={1: applied})}
+        return decide(View("a", True, inside, own, said, leave=True))
+
+    assert leaving(None, 99).change is None
+    assert leaving(50, 49).change is None
+    gone = leaving(50, 50).change
+    assert gone is not None
+    assert gone.node(1) is None
+    assert leaving(50, 50).admit is False
+
+
 def test_a_database_that_is_older_than_what_others_have_of_it_is_not_the_one_it_was() -> None:
     inside = Membership(3, (IN, Node(2, "b", NodeState.IN)), next_number=3)
     said = {"a": Said(1, {2: 5}, end=7), "b": Said(2, {1: 0}, applied={1: 9})}
