@@ -107,6 +107,7 @@ def run(chance: Random, fault: str, *, active: bool, durability: str) -> FaultRu
         acks_per_100ms=tuple(bins[index] for index in range(55)),
         gaps_ms=tuple(gaps),
         clients=tuple(clients),
+        beside=(ClientSeries(6, "n1", tuple(_steps(chance)), ()),) if active and fault == "partition" else (),
     )
 
 

@@ -105,9 +105,10 @@ def test_the_shaded_time_is_that_of_the_struck_node_where_every_node_writes() ->
     assert silence(replace(few, others_outage_ms=None)) == (100, 1600)
     assert silence(replace(few, clients=())) == (0, 0)
     counts = stacked(few)
-    assert (counts[1], counts[9], counts[16], counts[17]) == ((1, 1), (0, 1), (1, 0), (1, 0))
-    assert sum(sum(pair) for pair in counts) == 5
-    assert stacked(replace(few, others_outage_ms=None, acks_per_100ms=(3, 4))) == [(3, 0), (4, 0)]
+    assert (counts[1], counts[9], counts[16], counts[17]) == ((1, 1, 0), (0, 1, 0), (1, 0, 0), (1, 0, 0))
+    assert sum(sum(each) for each in counts) == 5
+    assert stacked(replace(few, others_outage_ms=None))[1] == (2, 0, 0)
+    assert stacked(replace(few, beside=(ClientSeries(9, "n1", (150.0, 160.0), ()),)))[1] == (1, 1, 2)
 
 
 def test_shares_and_spans() -> None:

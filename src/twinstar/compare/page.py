@@ -12,7 +12,7 @@ from html import escape
 
 from twinstar.compare import looks, page_tables
 from twinstar.compare.comparison import CONTROL, Comparison, Contestant, FaultRun, Tally, Throughput
-from twinstar.compare.plots import Bar, Spread, bars, distribution, span_of, timeline
+from twinstar.compare.plots import Bar, Spread, bars, distribution, span_of, stacked, timeline
 from twinstar.drill.drawing import document
 
 _TITLE = "What each strategy costs, measured"
@@ -36,7 +36,7 @@ h2 { font-size: 1.2rem; margin-top: 2.4rem; } h3 { font-size: .95rem; margin: 1.
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .6rem 1rem; }
 figure { margin: 0; min-width: 0; display: flex; flex-direction: column; justify-content: space-between; }
 figcaption { font-size: .8rem; font-weight: 600; overflow-wrap: anywhere; }
-.mark { fill: var(--mark); } .struck { opacity: .45; }
+.mark { fill: var(--mark); } .struck { opacity: .5; } .cut-off { opacity: .25; }
 .curve { fill: none; stroke: var(--mark); stroke-width: 2; } .dashed { stroke-dasharray: 6 3; }
 .second { stroke: var(--ink); stroke-width: 2; } svg text.value { fill: var(--ink); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; }
@@ -142,7 +142,8 @@ def _over_time(comparison: Comparison) -> str:
     return _section(
         "What it looked like",
         "Writes acknowledged in each 100 ms around the fault (the red line), in the worst run; the longest wait of one "
-        "client is shaded. Where every node takes writes, the pale part is of the struck node's clients.",
+        "client is shaded. Where every node takes writes, the pale part is of the struck node's clients, and the "
+        "palest of clients that are cut off together with it.",
         *(_timelines(comparison, fault) for fault in _faults(comparison)),
     ) + _skipped(comparison)
 
@@ -153,7 +154,7 @@ def _timelines(comparison: Comparison, fault: str) -> str:
         for name, one in comparison.contestants.items()
         if one.availability.get(fault)
     }
-    peak = max((max(run.acks_per_100ms, default=0) for run in runs.values()), default=0) or 1
+    peak = max(sum(counts) for run in runs.values() for counts in stacked(run)) or 1
     starts = [-(run.fault_at_ms or 0.0) for run in runs.values()]
     ends = [run.window_ms[1] - (run.fault_at_ms or 0.0) for run in runs.values()]
     span_ms = (min(starts), max(ends))

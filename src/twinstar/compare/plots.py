@@ -11,13 +11,14 @@ from html import escape
 from itertools import accumulate, pairwise
 from math import ceil, floor
 
-from twinstar.compare.comparison import FaultRun
+from twinstar.compare.comparison import ClientSeries, FaultRun
 from twinstar.compare.figures import per_bin, percentile
 from twinstar.compare.looks import colour
 from twinstar.compare.why import short
 from twinstar.drill.drawing import curve, decades, line, linear, logarithmic, plot, rectangle, words
 
 _BIN_MS = 100
+_STACK = ("mark", "mark struck", "mark cut-off")
 _WIDTH = 290.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 12.0, 20.0, 30.0
 
@@ -70,7 +71,7 @@ def bars(title: str, rows: Sequence[Bar], peak: float | None = None) -> str:
 def timeline(name: str, run: FaultRun, peak: int, span_ms: tuple[float, float]) -> str:
     """Acknowledged writes in each 100 ms around the fault; the longest time that a client went without is shaded.
 
-    Where every node takes writes, what the clients of the struck node were told stands pale above what all others were.
+    From below: clients of other nodes, pale those of the struck one, and palest those who are cut off together with it.
     `peak` and `span_ms`, which counts from the fault, are those of all plots beside this one.
     """
     height, fault_ms = 118.0, run.fault_at_ms or 0.0
@@ -79,12 +80,12 @@ def timeline(name: str, run: FaultRun, peak: int, span_ms: tuple[float, float]) 
     start, end = (min(max(x(at - fault_ms), _LEFT), _WIDTH - _RIGHT) for at in silence(run))
     marks = [rectangle("outage", start, _TOP, max(1.0, end - start), bottom - _TOP)]
     width = x(_BIN_MS) - x(0) - 0.3
-    for index, (others, struck) in enumerate(stacked(run)):
+    for index, counts in enumerate(stacked(run)):
         left = x(index * _BIN_MS - fault_ms)
         if left >= _LEFT and left + width <= _WIDTH - _RIGHT:
             marks += [
                 rectangle(look, left, y(upto), width, y(0) - y(count))
-                for look, count, upto in (("mark", others, others), ("mark struck", struck, others + struck))
+                for look, count, upto in zip(_STACK, counts, accumulate(counts), strict=True)
                 if count
             ]
     middle = min(max((start + end) / 2, _LEFT + 24), _WIDTH - 32)
@@ -137,16 +138,19 @@ def silence(run: FaultRun) -> tuple[float, float]:
     return max(gaps, key=lambda gap: gap[1] - gap[0], default=(begins, begins))
 
 
-def stacked(run: FaultRun) -> list[tuple[int, int]]:
-    """In each bin what clients of other nodes, and those of the struck one, were told; where one node alone takes
-    writes, nobody is told apart."""
-    if run.others_outage_ms is None:
-        return [(count, 0) for count in run.acks_per_100ms]
-    times: tuple[list[float], list[float]] = ([], [])
-    for client in run.clients:
-        times[client.node == run.struck].extend(client.acknowledged_ms)
-    others, struck = (per_bin(each, *run.window_ms) for each in times)
-    return list(zip(others, struck, strict=True))
+def stacked(run: FaultRun) -> list[tuple[int, int, int]]:
+    """In each bin what clients of other nodes were told, those of the struck one, and those cut off together with it.
+
+    Where one node alone takes writes, nobody is told apart.
+    """
+    apart = run.others_outage_ms is not None
+    struck = [client for client in run.clients if apart and client.node == run.struck]
+    others = [client for client in run.clients if client not in struck]
+    return list(zip(*(_binned(clients, run) for clients in (others, struck, run.beside)), strict=True))
+
+
+def _binned(clients: Sequence[ClientSeries], run: FaultRun) -> tuple[int, ...]:
+    return per_bin((at for client in clients for at in client.acknowledged_ms), *run.window_ms)
 
 
 def shares(spread: Spread) -> list[tuple[float, float]]:
