@@ -21,6 +21,7 @@ from twinstar.drill.busy import BusyStandbys, drop_churn_table
 from twinstar.drill.driver import Workload
 from twinstar.drill.faults import Fault, Injected, inject, refuse_impossible
 from twinstar.drill.history import Apart, Attempt, Audit, Gap, Key, acknowledged_since, apart, audit, longest_gap
+from twinstar.drill.routed import wait_until_routed
 from twinstar.drill.rows import make_tables, put_away, rows_of
 from twinstar.drill.session import boot_ms
 from twinstar.drill.target import Target, View, wait_until_serving
@@ -131,6 +132,8 @@ def _prefixed(prefix: str, say: Say) -> Say:
 def run_once(target: Target, options: Options, fault: Fault | None, say: Say) -> Run:
     """One run of the clients, with the fault or without. Leaves the cluster healed. Raises TwinstarError."""
     before = wait_until_serving(target, options.patience_s, say)
+    if before.all_write:
+        wait_until_routed(before, options.patience_s, say)
     run = secrets.token_hex(4)
     say("clients write")
     with contextlib.ExitStack() as stack:

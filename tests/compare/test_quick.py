@@ -1,0 +1,81 @@
+"""The quick comparison as a user runs it, of all four contestants, and what is left of it: nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.local import Folder
+from twinstar.compare.comparison import CONTROL, TOPICS, Comparison, from_json
+from twinstar.compare.contestants import ENTRIES, QUICK_FAULTS
+from twinstar.compare.figures import outage, percentile
+from twinstar.compare.lines import lines
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    path = tmp_path_factory.mktemp("compare")
+    folder = Folder(path)
+    done = folder.run("compare", "--quick", "--json", "compare.json", "--html", "compare.html", timeout=650)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(topic in done.stdout for topic in TOPICS)
+    assert "4 of 4, active-active-quorum: kill-node" in done.stderr, "progress"
+    assert folder.processes() == []
+    assert sorted(file.name for file in path.iterdir()) == ["compare.html", "compare.json"]
+    assert "</svg>" in (path / "compare.html").read_text()
+    return from_json(json.loads((path / "compare.json").read_text()))
+
+
+def test_every_contestant_went_through_the_same(made: Comparison) -> None:
+    assert list(made.contestants) == [entry.name for entry in ENTRIES]
+    for contestant in made.contestants.values():
+        assert list(contestant.availability) == [CONTROL, *QUICK_FAULTS]
+        assert contestant.skipped == {}
+        assert len(contestant.speed) == 8
+        assert all(case.per_s > 0 and not case.failed for case in contestant.speed.values())
+
+
+def test_every_figure_of_the_table_follows_from_the_series_in_the_json(made: Comparison) -> None:
+    assert lines(made.contestants) == made.lines
+    assert [line.line for line in made.lines if not line.why or len(line.figures) < len(ENTRIES)] == []
+    for contestant in made.contestants.values():
+        for runs in contestant.availability.values():
+            assert all(outage(run) == pytest.approx(run.outage_ms, abs=0.1) for run in runs)
+        for case in contestant.speed.values():
+            assert case.p99_ms == percentile(case.latencies_ms, 0.99)
+
+
+def test_what_is_promised_is_seen(made: Comparison) -> None:
+    for name, contestant in made.contestants.items():
+        runs = [run for each in contestant.availability.values() for run in each]
+        assert all(run.served_again for run in runs)
+        if contestant.durability == "quorum":
+            assert sum(run.lost for run in runs) == 0, name
+        assert contestant.conflicts is not None
+        assert contestant.conflicts.differing == 0
+        assert contestant.conflicts.counters.lost == 0
+        calm = outage(contestant.availability[CONTROL][0])
+        assert outage(contestant.availability["kill-node"][0]) > calm or contestant.strategy == "active-active"
+
+
+def test_one_node_writes_or_all_do(made: Comparison) -> None:
+    for contestant in made.contestants.values():
+        used, conflicts = contestant.resources, contestant.conflicts
+        assert used is not None
+        assert conflicts is not None
+        writing = [node.node for node in used.per_node if node.writes]
+        assert len(writing) == (3 if contestant.strategy == "active-active" else 1)
+        assert all(node.cpu_s > 0 and node.wal_bytes > 0 and node.rss_mib > 0 for node in used.per_node)
+        crossed = contestant.strategy == "active-active"
+        assert (conflicts.increments.lost > 0) == crossed
+        assert (conflicts.logged > 0) == crossed
+
+
+def test_a_word_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    done = Folder(tmp_path).run("compare", "--only", "nobody")
+    assert done.returncode == 2
+    assert "active-passive-async" in done.stderr
