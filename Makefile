@@ -1,4 +1,4 @@
-# make demo    three PostgreSQL nodes on this machine, faults, and a table of what they cost
+# make demo    three PostgreSQL nodes on this machine, faults, and tables of what they and each strategy cost
 # make test    everything that must pass before a change goes in (installs what it needs; at most 15 minutes)
 # make check   the quick part of it: format, lint, types, import contracts, pure tests (under a minute)
 # make soak    the long tests
@@ -28,6 +28,7 @@ help:
 demo: $(VENV)/.run
 	$(PY) scripts/prepare_engine.py
 	$(BIN)/twinstar demo
+	$(BIN)/twinstar compare --quick
 
 # A worker for each processor; the tests of a file stay together, and share what it has set up.
 test: debian-packages static

@@ -52,7 +52,7 @@ class Plan:
         )
 
 
-QUICK = Plan(0.6, 1.2, 1.0, 0.5, 700.0, 1_500.0, quick=True)
+QUICK = Plan(0.5, 1.0, 0.8, 0.4, 600.0, 1_200.0, quick=True)
 FULL = Plan(2.5, 4.0, 4.0, 1.5, 1_500.0, 3_000.0, quick=False)
 
 
