@@ -319,6 +319,7 @@ def describe(status: Status) -> str:
     lines = [
         f"epoch {status['epoch']} {status['phase']} leader {status['leader']} open {status['open']} "
         f"required {status['required']} of {status['copies']} store {status['store']} {status['waiting_for']}"
+        f" waits for a restart: {status['restart_pending']}"
     ]
     lines += [
         f"  {each['name']} {each['role']} {each['state']} {each.get('position', '')} {each['note']}"
