@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import threading
 import time
 import urllib.request
@@ -18,6 +20,7 @@ import pytest
 from tests.cluster.real import NODE, RealCluster, member
 from twinstar.cli.make_cluster import Wishes
 from twinstar.config.derive import addresses, node
+from twinstar.ports import procfs
 
 pytestmark = [pytest.mark.slow]
 
@@ -234,6 +237,28 @@ def test_one_that_was_declared_dead_comes_back_as_a_copy(nodes: Nodes) -> None:
     nodes.cluster.whole(_PATIENCE_S)
     nodes.equal("n1", "n2", "n3")
     assert nodes.number("n1") not in (None, number)
+
+
+def test_what_a_dead_node_has_sent_to_one_survivor_alone_the_other_one_gets_from_there(nodes: Nodes) -> None:
+    nodes.equal("n1", "n2", "n3")
+    agent = procfs.pid_of(nodes.cluster.runs("n3", "agent")[0])
+    assert agent is not None
+    file = f"applier-{nodes.number('n3')}-{nodes.number('n1')}.json"
+    (applier,) = (each.pid for each in procfs.children_of(agent) if file in each.title)
+    os.kill(applier, signal.SIGSTOP)
+    nodes.write("n1")
+    rows = nodes.equal("n1", "n2")
+    assert len(nodes.rows("n3")) == len(rows) - 10
+    mark = nodes.cluster.mark("n3 agent")
+    nodes.cluster.kill("n1", *NODE)
+    nodes.cluster.until(lambda s: member(s, "n1")["state"] == "unreachable", "n1 is not heard any more")
+    nodes.told("remove", "n1", "--yes")
+    assert nodes.equal("n2", "n3") == rows
+    nodes.cluster.until(lambda s: member(s, "n1")["number"] is None, "it is settled", _PATIENCE_S)
+    assert nodes.cluster.said("n3 agent", "n2 has more of the log of node", mark)
+    nodes.cluster.start("n1")
+    nodes.cluster.whole(_PATIENCE_S)
+    nodes.equal("n1", "n2", "n3")
 
 
 def test_one_that_was_away_for_too_long_hands_over_what_it_has_and_is_copied_anew(nodes: Nodes) -> None:
