@@ -135,6 +135,8 @@ class Stage:
         return (names.voters, names.required) != (register.voters, register.required)
 
     async def serves(self, within_ms: float) -> bool:
-        """Whether a write is acknowledged from now on."""
-        before = len(self.cluster.witness.acknowledged)
-        return await self.seen(lambda: len(self.cluster.witness.acknowledged) > before, within_ms, look_ms=5)
+        """Whether a write is acknowledged from now on, or nobody may expect one: an order to pause that was given
+        before has come into effect.
+        """
+        acknowledged, before = self.cluster.witness.acknowledged, len(self.cluster.witness.acknowledged)
+        return await self.seen(lambda: len(acknowledged) > before or self.register.paused, within_ms, look_ms=5)
