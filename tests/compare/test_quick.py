@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.local import Folder
+from tests.pages import rendered
 from twinstar.compare.comparison import CONTROL, TOPICS, Comparison, from_json
 from twinstar.compare.contestants import ENTRIES, QUICK_FAULTS
 from twinstar.compare.figures import outage, percentile
 from twinstar.compare.lines import lines
+from twinstar.compare.page import page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
@@ -47,6 +49,19 @@ def test_every_figure_of_the_table_follows_from_the_series_in_the_json(made: Com
             assert all(outage(run) == pytest.approx(run.outage_ms, abs=0.1) for run in runs)
         for case in contestant.speed.values():
             assert case.p99_ms == percentile(case.latencies_ms, 0.99)
+
+
+@pytest.mark.parametrize("width", [420, 1200])
+def test_the_page_shows_all_of_it(made: Comparison, width: int, tmp_path: Path) -> None:
+    seen = rendered(page(made), width, tmp_path)
+    counts = {kind: len(plots) for kind, plots in seen.plots.items()}
+    faults, cases = len(QUICK_FAULTS), len(made.contestants[ENTRIES[0].name].speed)
+    assert counts["timeline"] == faults * len(ENTRIES)
+    assert counts["distribution"] == cases + 1
+    assert counts["bars"] >= faults + 1 + cases + 5 + 4
+    assert all(wide > 200 and high > 30 for plots in seen.plots.values() for wide, high in plots)
+    assert seen.scroll_width <= seen.width
+    assert seen.outside == []
 
 
 def test_what_is_promised_is_seen(made: Comparison) -> None:
