@@ -27,6 +27,7 @@ def net() -> Iterator[Network]:
 def listener(net: Network, host: str, kind: socket.SocketKind) -> socket.socket:
     with net.inside(host):
         ear = socket.socket(socket.AF_INET, kind)
+        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         ear.bind((net.address(host), PORT))
         ear.settimeout(0.3)
         return ear

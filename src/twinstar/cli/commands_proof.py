@@ -96,6 +96,9 @@ def compare(
             "conflicts, availability, complexity. Can be given several times."
         ),
     ] = None,
+    rtt: Annotated[
+        str | None, typer.Option(help="Round trip between any two nodes: 40ms. Needs root, for networks of its own.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which rows the clients choose.")] = 1,
     bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
     json_file: Annotated[
@@ -108,8 +111,10 @@ def compare(
     On clusters that are made for it and removed afterwards; takes some ten minutes.
     """
     from twinstar.cli.run_compare import Wanted, run_compare
+    from twinstar.compare.needs import milliseconds
 
-    run_compare(Wanted(quick, repeat, 0.0, tuple(only or ()), seed, bin_dir), json_file, html_file)
+    rtt_ms = milliseconds(rtt) if rtt is not None else 0.0
+    run_compare(Wanted(quick, repeat, rtt_ms, tuple(only or ()), seed, bin_dir), json_file, html_file)
 
 
 def simulate(

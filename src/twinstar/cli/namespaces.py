@@ -11,31 +11,44 @@ The hosts' boot clocks are days apart, where the kernel has time namespaces: no 
 may compare its own with another's. (They begin so; no namespace can make a running process's clock jump, and the
 wall clock is the machine's own.)
 
-What it does not show: delay, loss of single packets, and a link whose carrier goes.
+With regions (`Far`) there is no bridge, but a process that hands frames over late (`delaying`).
+
+What it does not show: loss of single packets, and a link whose carrier goes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
 import secrets
 import subprocess
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from twinstar.cli.delaying import Host, Job
+from twinstar.cli.entering import move_to, set_namespace
 from twinstar.model.errors import EnvironmentTrouble
 
 Pair = tuple[str, str]
 """(sender, receiver)."""
 
 _FOLDER = Path("/run/netns")
-_CLONE_NEWNET = 0x40000000
 _NOBODY = "02:00:00:00:ff:ff"
 _SWITCH = "switch"
 _CLOCKS_APART_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """Regions with `rtt_ms` between any two of them, by host; who is not named is in the first one."""
+
+    rtt_ms: float
+    regions: Mapping[str, str]
+
+    def region_of(self, host: str) -> str:
+        return self.regions.get(host) or next(iter(self.regions.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +89,14 @@ class Network:
     def inside(self, host: str) -> Iterator[None]:
         """What this thread connects to or starts meanwhile is connected to or started at this host."""
         with open("/proc/thread-self/ns/net", "rb") as before:
-            _move_to(self._path(host))
+            try:
+                move_to(self._path(host))
+            except OSError as trouble:
+                raise _refused(str(trouble.strerror)) from None
             try:
                 yield
             finally:
-                _set_namespace(before.fileno())
+                set_namespace(before.fileno())
 
     # -- cuts ----------------------------------------------------------------------------------------------------------
 
@@ -115,20 +131,29 @@ class Network:
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def make(self) -> None:
+    def make(self, far: Far | None, stack: contextlib.ExitStack) -> None:
         """Raises EnvironmentTrouble when this machine, or this user, has no namespaces to make."""
         everybody = [_SWITCH, *self.hosts]
         _run(None, [f"netns add {self._name(host)}" for host in everybody])
+        if far is None:
+            self._bridge()
+        else:
+            stack.enter_context(_switch(self._job(far)))
+        for host in self.hosts:
+            own = f"addr add {self.address(host)}/24 dev eth0"
+            _run(self._name(host), ["link set lo up", own, f"link set eth0 address {self._hardware(host)} up"])
+        self.join()
+
+    def _bridge(self) -> None:
         ports = [
-            f"link add port{i} type veth peer name eth0 address {self._hardware(host)} netns {self._name(host)}\n"
-            f"link set port{i} master bridge up"
+            f"link add port{i} type veth peer name eth0 netns {self._name(host)}\nlink set port{i} master bridge up"
             for i, host in enumerate(self.hosts)
         ]
         _run(self._name(_SWITCH), ["link add bridge type bridge", "link set bridge up", *ports])
-        for host in self.hosts:
-            own = f"addr add {self.address(host)}/24 dev eth0"
-            _run(self._name(host), ["link set lo up", own, "link set eth0 up"])
-        self.join()
+
+    def _job(self, far: Far) -> Job:
+        hosts = [Host(str(self._path(host)), self._hardware(host), far.region_of(host)) for host in self.hosts]
+        return Job(tuple(hosts), far.rtt_ms / 2)
 
     def remove(self) -> None:
         """Also what was made by half. Processes that are still inside keep theirs until they end."""
@@ -146,30 +171,46 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(hosts: Iterable[str]) -> Iterator[Network]:
+def network(hosts: Iterable[str], far: Far | None = None) -> Iterator[Network]:
     """Namespaces for these hosts, removed at the end. Raises EnvironmentTrouble where they cannot be made."""
     clocks = subprocess.run((*_with_clock(1), "true"), stderr=subprocess.DEVNULL, check=False).returncode == 0
     made = Network(secrets.token_hex(4), tuple(hosts), clocks)
-    try:
-        made.make()
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.remove)
+        made.make(far, stack)
         yield made
+
+
+@contextlib.contextmanager
+def _switch(job: Job) -> Iterator[None]:
+    """The delaying switch, which has made everybody's `eth0`."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "twinstar.cli.delaying"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for its parent.
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    assert program.stderr is not None
+    try:
+        program.stdin.write(job.text() + "\n")
+        program.stdin.flush()
+        if program.stdout.readline().strip() != "ready":
+            raise _refused(program.stderr.read() or "no TAP devices")
+        yield
     finally:
-        made.remove()
+        with contextlib.suppress(BrokenPipeError):
+            program.stdin.close()
+        program.wait()
+        program.stdout.close()
+        program.stderr.close()
 
 
 def _with_clock(ahead_s: int) -> tuple[str, ...]:
     return ("unshare", "--time", f"--boottime={ahead_s}", f"--monotonic={ahead_s}")
-
-
-def _move_to(path: Path) -> None:
-    with path.open("rb") as namespace:
-        _set_namespace(namespace.fileno())
-
-
-def _set_namespace(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)  # os.setns is Python 3.12's
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        raise _refused(os.strerror(ctypes.get_errno()))
 
 
 def _run(namespace: str | None, lines: Iterable[str]) -> None:

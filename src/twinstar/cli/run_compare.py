@@ -22,8 +22,9 @@ from twinstar.api.all_nodes import everywhere
 from twinstar.cli.ask import ask_history, asker
 from twinstar.cli.local_cluster import LocalCluster
 from twinstar.cli.make_cluster import Wishes, hosts_of, throw_away
-from twinstar.cli.namespaces import Network, network
+from twinstar.cli.namespaces import Far, Network, network
 from twinstar.cli.output import console, print_json, progress, stop_on_sigterm
+from twinstar.cli.programs import ETCD
 from twinstar.cli.run_drill import describe
 from twinstar.cli.show_conflicts import merged
 from twinstar.cli.up import serving_cluster
@@ -139,21 +140,31 @@ def _cluster(entry: Entry, wanted: Wanted, say: Say) -> Iterator[tuple[LocalClus
     wishes = Wishes(
         strategy=entry.strategy, durability=entry.durability, lease_ms=entry.lease_ms, bin_dir=wanted.bin_dir
     )
-    apart = "the quick comparison leaves it out" if wanted.quick else ""
+    apart = "the quick comparison leaves it out" if wanted.quick and not wanted.rtt_ms else ""
     with contextlib.ExitStack() as stack:
         net = None
-        if not apart and shutil.which("etcd") is None:
-            apart = "etcd is not installed"
         if not apart:
             try:
-                net = stack.enter_context(network([*hosts_of(wishes), _CLIENTS]))
+                net = stack.enter_context(_own_network(wishes, wanted.rtt_ms))
                 stack.enter_context(net.inside(_CLIENTS))
                 wishes = replace(wishes, store="etcd")
             except EnvironmentTrouble as trouble:
+                if wanted.rtt_ms:
+                    raise
                 apart = str(trouble)
         file = stack.enter_context(throw_away(wishes, "compare", net))
         _, cluster, _view = stack.enter_context(serving_cluster(file, say))
         yield cluster, net, apart
+
+
+def _own_network(wishes: Wishes, rtt_ms: float) -> contextlib.AbstractContextManager[Network]:
+    """A region for each node, with an etcd in each; router and clients are in the first. Raises EnvironmentTrouble."""
+    if shutil.which("etcd") is None:
+        raise EnvironmentTrouble("etcd is not installed: install it (on Debian `apt-get install etcd-server`).")
+    hosts = (*hosts_of(wishes), _CLIENTS)
+    nodes = [f"n{number + 1}" for number in range(wishes.nodes)]
+    regions = dict(zip((*nodes, *ETCD), (*nodes, *nodes), strict=False))
+    return network(hosts, Far(rtt_ms, regions) if rtt_ms else None)
 
 
 def _ground(cluster: LocalCluster, net: Network | None, apart: str) -> Ground:

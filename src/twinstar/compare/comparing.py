@@ -114,9 +114,11 @@ def _in_peace(ground: Ground, view: View, plan: Plan, seed: int, say: Say) -> di
         found["speed"] = {**found.get("speed", {}), speed.MEASURED_WITH_RESOURCES: fast}
     if "staleness" in plan.measures:
         say("staleness")
-        found["staleness"] = staleness.measure(view, plan.staleness_s, seed)
+        found["staleness"] = staleness.measure(view, ground.places, plan.staleness_s, seed)
     if "conflicts" in plan.measures:
-        found["conflicts"] = conflicts.measure(view, ground.logged, plan.conflicts_s, seed, _named("conflicts", say))
+        found["conflicts"] = conflicts.measure(
+            view, ground.places, ground.logged, plan.conflicts_s, seed, _named("conflicts", say)
+        )
     return found
 
 

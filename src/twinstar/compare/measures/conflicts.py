@@ -13,15 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twinstar.compare.clients import Job
 from twinstar.compare.comparison import Conflicts, Tally
 from twinstar.compare.figures import tally
-from twinstar.compare.load import HERE, Window, run_jobs
+from twinstar.compare.load import Window, run_jobs
+from twinstar.compare.measures.speed import MANY, Places, jobs
 from twinstar.compare.tables import COUNTERS, HOT_ROWS, TABLE, until_equal
 from twinstar.drill.target import View
 
 KINDS = ("increments", "counters", "naive_increments", "updates")
-CLIENTS_PER_NODE = 2
 _PATIENCE_S = 60.0
 _FOUND = {
     "increments": f"SELECT n FROM {TABLE} WHERE kind = 'increments' ORDER BY id",
@@ -33,16 +32,15 @@ Logged = Callable[[str], list[dict[str, Any]]]
 """A table's versions that lost, from the conflict logs of all nodes."""
 
 
-def measure(view: View, logged: Logged, seconds: float, seed: int, say: Callable[[str], None]) -> Conflicts:
+def measure(
+    view: View, places: Places, logged: Logged, seconds: float, seed: int, say: Callable[[str], None]
+) -> Conflicts:
     """`seconds` for each kind. Raises EnvironmentTrouble."""
-    count = CLIENTS_PER_NODE * len(view.members)
-    writers = view.members if view.all_write else (view.struck,)
-    dsns = tuple(writers[number % len(writers)].dsn for number in range(count))
     tallies: dict[str, Tally] = {}
     settled, differing, length_ms = 0.0, 0, 0.0
     for kind in KINDS:
         say(kind)
-        window = run_jobs([(HERE, Job(kind, dsns, seconds, seed, rows=HOT_ROWS))])
+        window = run_jobs(jobs(view, places, kind, seconds, seed, many=True, spread=True, rows=HOT_ROWS))
         began = time.monotonic()
         answers = until_equal(view, _FOUND[kind], _PATIENCE_S)
         settled = max(settled, (time.monotonic() - began) * 1000)
@@ -56,7 +54,7 @@ def measure(view: View, logged: Logged, seconds: float, seed: int, say: Callable
         logged_kinds=dict(Counter(str(entry["kind"]) for entry in log).most_common()),
         differing=differing,
         settled_ms=round(settled, 1),
-        clients=count,
+        clients=MANY,
         rows=HOT_ROWS,
         window_ms=round(length_ms, 1),
     )

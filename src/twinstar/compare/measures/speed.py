@@ -45,7 +45,15 @@ MEASURED_WITH_RESOURCES = name_of("write", many=True, spread=True)
 
 
 def jobs(
-    view: View, places: Places, kind: str, seconds: float, seed: int, *, many: bool, spread: bool
+    view: View,
+    places: Places,
+    kind: str,
+    seconds: float,
+    seed: int,
+    *,
+    many: bool,
+    spread: bool,
+    rows: int = READ_ROWS,
 ) -> list[tuple[Place, Job]]:
     """One process of clients for each place that has some.
 
@@ -57,7 +65,7 @@ def jobs(
     made = []
     for number, member in enumerate(beside):
         works = member if kind == "read" or view.all_write else first
-        job = Job(kind, (works.dsn,) * share, seconds, seed, rows=READ_ROWS, first=number * share)
+        job = Job(kind, (works.dsn,) * share, seconds, seed, rows=rows, first=number * share)
         made.append((places(member.name), job))
     return made
 

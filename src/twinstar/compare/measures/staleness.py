@@ -10,15 +10,19 @@ from __future__ import annotations
 from twinstar.compare.clients import Job
 from twinstar.compare.comparison import Staleness
 from twinstar.compare.figures import ages, condensed, percentile
-from twinstar.compare.load import HERE, Window, run_jobs
+from twinstar.compare.load import Window, run_jobs
+from twinstar.compare.measures.speed import Places
 from twinstar.drill.target import View
 
 
-def measure(view: View, seconds: float, seed: int) -> Staleness:
-    """Raises EnvironmentTrouble."""
+def measure(view: View, places: Places, seconds: float, seed: int) -> Staleness:
+    """Each client is beside its node. Raises EnvironmentTrouble."""
     others = [member for member in view.members if member.name != view.struck.name]
-    dsns = (view.struck.dsn, *(member.dsn for member in others))
-    return figures(run_jobs([(HERE, Job("staleness", dsns, seconds, seed))]), seconds)
+    jobs = [
+        (places(member.name), Job("staleness", (member.dsn,), seconds, seed, first=number))
+        for number, member in enumerate([view.struck, *others])
+    ]
+    return figures(run_jobs(jobs), seconds)
 
 
 def figures(window: Window, seconds: float) -> Staleness:
