@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -34,10 +35,12 @@ def round_trip_ms(net: Network, caller: str, called: str, sent: bytes = b"word")
             asking = socket.create_connection((net.address(called), PORT), timeout=10)
         with asking, ear.accept()[0] as answering:
             began = time.monotonic()
-            asking.sendall(sent)
+            sending = threading.Thread(target=asking.sendall, args=(sent,))
+            sending.start()
             received = b""
             while len(received) < len(sent):
                 received += answering.recv(1 << 16)
+            sending.join()
             assert received == sent, "in order, and whole"
             answering.sendall(b"x")
             assert asking.recv(1) == b"x"

@@ -30,6 +30,7 @@ from twinstar.model.errors import EnvironmentTrouble, UsageError
 Say = Callable[[str], None]
 _TICK_S = 0.05
 _SERVED_WITHIN_S = 0.5
+_SERVED_FOR_S = 1.0
 _FIRST_WRITE_S = 20.0
 _NEVER_AGAIN_MS = 1_000.0
 """A last gap of this length that no acknowledgement ends: the clients were not served again."""
@@ -217,8 +218,9 @@ def _first_writes(clients: Workload) -> None:
 
 
 def _wait_for_service(clients: Workload, at_ms: float, options: Options, say: Say) -> None:
-    """Until the run's length is over and clients are served, or nobody will be."""
+    """Until the run's length is over and clients have been served for so long that each can be, or nobody will be."""
     last, last_at = clients.counters.acknowledged, time.monotonic()
+    served_from = last_at
     while True:
         time.sleep(_TICK_S)
         now = clients.counters.acknowledged
@@ -226,7 +228,8 @@ def _wait_for_service(clients: Workload, at_ms: float, options: Options, say: Sa
             last, last_at = now, time.monotonic()
         silent_s = time.monotonic() - last_at
         passed_ms = boot_ms() - at_ms
-        if passed_ms >= options.after_ms and silent_s < _SERVED_WITHIN_S:
+        served_from = time.monotonic() if silent_s >= _SERVED_WITHIN_S else served_from
+        if passed_ms >= options.after_ms and time.monotonic() - served_from >= _SERVED_FOR_S:
             return
         if passed_ms > options.patience_s * 1000:
             return
