@@ -85,9 +85,17 @@ def test_it_looks_right_in_a_browser(whole: Comparison, width: int, dark: bool, 
     assert min(contrast(seen.paper, ink) for ink in seen.inks) >= 4.5, "words that are hard to read"
 
 
+def test_the_longest_bar_has_room_for_its_words(whole: Comparison, tmp_path: Path) -> None:
+    active = whole.contestants[NAMES[2]]
+    (long,) = [replace(each, outage_ms=98_765, others_outage_ms=4_321) for each in active.availability["hang-node"][:1]]
+    one = replace(active, availability={"hang-node": (long,)})
+    seen = rendered(page(replace(whole, contestants={NAMES[2]: one})), 420, tmp_path)
+    assert seen.outside == []
+
+
 def test_what_sticks_out_is_noticed(whole: Comparison, tmp_path: Path) -> None:
     """The check itself: a word moved out of its plot, a row that does not fit, ink like paper."""
-    text = page(whole).replace('<text x="68.0"', '<text x="-900.0"', 1).replace("</h1>", f"{'n' * 400}</h1>")
+    text = re.sub('<text x="[^"]*"', '<text x="-900.0"', page(whole), count=1).replace("</h1>", f"{'n' * 400}</h1>")
     seen = rendered(text.replace("--soft: #5b6675", "--soft: #eeeeee"), 420, tmp_path)
     assert seen.scroll_width > seen.width
     assert any("-900" in each for each in seen.outside)

@@ -34,11 +34,11 @@ _STYLE = """
 body { max-width: 78rem; }
 h2 { font-size: 1.2rem; margin-top: 2.4rem; } h3 { font-size: .95rem; margin: 1.2rem 0 .2rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .6rem 1rem; }
-figure { margin: 0; min-width: 0; display: flex; flex-direction: column; justify-content: space-between; }
+figure { margin: 0; min-width: 0; }
 figcaption { font-size: .8rem; font-weight: 600; overflow-wrap: anywhere; }
 .mark { fill: var(--mark); } .struck { opacity: .5; } .cut-off { opacity: .25; }
 .curve { fill: none; stroke: var(--mark); stroke-width: 2; } .dashed { stroke-dasharray: 6 3; }
-.second { stroke: var(--ink); stroke-width: 2; } svg text.value { fill: var(--ink); }
+svg text.value { fill: var(--ink); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; }
 .key { display: inline-block; width: .8em; height: .8em; margin-right: .4em; background: var(--mark); }
 table { width: 100%; table-layout: fixed; font-size: .9rem; } th, td { overflow-wrap: anywhere; }
@@ -122,7 +122,7 @@ def _outages(comparison: Comparison) -> str:
     return _section(
         "How long clients were not served",
         "The longest time that one client went without an acknowledged write, in the worst run. Where every node takes "
-        "writes, the bar is for the clients of the struck node, and the upright line for those of all others. The "
+        "writes, that is of the clients of the struck node, and its others are the clients of all other nodes. The "
         "control is the same without a fault.",
         _grid(_outage_bars(comparison, fault, peak) for fault in [*_faults(comparison), CONTROL]),
     )
@@ -134,7 +134,9 @@ def _outage_bars(comparison: Comparison, fault: str, peak: float) -> str:
         if runs := one.availability.get(fault):
             longest_ms = _worst(runs).outage_ms
             others = [each.others_outage_ms for each in runs if each.others_outage_ms is not None]
-            rows.append(Bar(name, longest_ms, f"{longest_ms:,.0f} ms", max(others, default=None)))
+            rows.append(Bar(name, longest_ms, f"{longest_ms:,.0f} ms"))
+            if others and fault != CONTROL:
+                rows.append(Bar(name, max(others), f"{max(others):,.0f} ms", label="its others"))
     return bars(fault, rows, peak) if rows else ""
 
 

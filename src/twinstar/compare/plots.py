@@ -22,18 +22,18 @@ _STACK = ("mark", "mark struck", "mark cut-off")
 _WIDTH = 290.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 12.0, 20.0, 30.0
 
-_ROW, _NAME, _VALUE = 22.0, 74.0, 96.0
+_ROW, _NAME, _VALUE = 22.0, 78.0, 96.0
 """Of horizontal bars: a row's height, the room for names and the room for values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One contestant's value, as it is drawn and as it is written; `mark`: a second value on the same scale."""
+    """One contestant's value, as it is drawn and as it is written; `label`: what it is called instead of its name."""
 
     name: str
     value: float
     text: str
-    mark: float | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,16 @@ def figure(title: str, drawn: str, kind: str) -> str:
 def bars(title: str, rows: Sequence[Bar], peak: float | None = None) -> str:
     """Horizontal bars from 0 to `peak` (else the greatest), a row for each contestant."""
     height = _ROW * len(rows) + 4
-    greatest = peak or max(max(row.value, row.mark or 0.0) for row in rows) or 1.0
+    greatest = peak or max(row.value for row in rows) or 1.0
     x = linear(0, greatest, _NAME, _WIDTH - _VALUE)
     marks = []
     for number, row in enumerate(rows):
         top = number * _ROW + 4
         marks += [
-            words(short(row.name), _NAME - 6, top + 12, anchor="end"),
+            words(row.label or short(row.name), _NAME - 6, top + 12, anchor="end"),
             f"<g {colour(row.name)}>{rectangle('mark', _NAME, top, max(1.0, x(row.value) - _NAME), _ROW - 8)}</g>",
             words(row.text, x(row.value) + 5, top + 12, look="value"),
         ]
-        if row.mark is not None:
-            marks.append(line("second", x(row.mark), top - 2, x(row.mark), top + _ROW - 6))
     marks.append(line("axis", _NAME, 0, _NAME, height))
     return figure(title, plot(_WIDTH, height, title, marks), "bars")
 
