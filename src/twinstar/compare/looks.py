@@ -9,9 +9,9 @@ from twinstar.compare.why import short
 
 STYLE = """
 :root { --active-passive-async: #6aa5da; --active-passive-quorum: #1d5696; --active-active-async: #e59a4f;
-  --active-active-quorum: #a34f0c; --others: #8a94a3; }
+  --active-active-quorum: #a34f0c; }
 @media (prefers-color-scheme: dark) { :root { --active-passive-async: #b4d6f5; --active-passive-quorum: #4c92d9;
-  --active-active-async: #fbd0a2; --active-active-quorum: #e5822f; --others: #7c8796; } }
+  --active-active-async: #fbd0a2; --active-active-quorum: #e5822f; } }
 """
 
 
