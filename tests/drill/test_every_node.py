@@ -32,7 +32,8 @@ def test_a_lost_node_concerns_its_own_clients_alone(folder: Folder, fault: str) 
     figures, run = report["summary"], report["repetitions"][0]["faulty"]
     assert figures["survived"]
     assert figures["lost"] == figures["phantoms"] == figures["others_failed"] == 0
-    assert (run["target"], run["apart"]["struck"], run["apart"]["others"]) == ("n1", 2, 4)
+    assert run["apart"]["struck"] >= 1, "or the drill shows nothing"
+    assert run["apart"]["struck"] + run["apart"]["others"] == 6
     told = [attempt for attempt in run["attempts"] if attempt["outcome"] == "acknowledged"]
     last_ms = max(attempt["ended_ms"] for attempt in told if attempt["node"] == run["target"])
     assert {each["node"] for each in told if each["started_ms"] > last_ms} == {"n2", "n3"}
