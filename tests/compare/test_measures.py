@@ -8,7 +8,7 @@ from twinstar.compare.clients import Told
 from twinstar.compare.comparison import NodeUse
 from twinstar.compare.complexity import settings
 from twinstar.compare.contestants import ENTRIES, Entry, chosen
-from twinstar.compare.load import HERE, Place, Window
+from twinstar.compare.load import HERE, Place, Window, merged
 from twinstar.compare.measures import availability, conflicts, speed, staleness
 from twinstar.compare.measures.resources import acknowledged, grown, summed
 from twinstar.drill.faults import Fault
@@ -113,7 +113,7 @@ def test_conflicts_count_numbers_or_words() -> None:
         ("active-passive", "write", True, True, [("n1", "n2", 2), ("n3", "n2", 2), ("n2", "n2", 2)]),
         ("active-passive", "read", True, True, [("n1", "n1", 2), ("n3", "n3", 2), ("n2", "n2", 2)]),
         ("active-passive", "read", False, True, [("n1", "n1", 1)]),
-        ("active-active", "write", True, False, [("n1", "n1", 6)]),
+        ("active-active", "write", True, False, [("n1", "n1", 2)] * 3),
         ("active-active", "write", True, True, [("n2", "n2", 2), ("n3", "n3", 2), ("n1", "n1", 2)]),
         ("active-active", "write", False, True, [("n2", "n2", 1)]),
     ],
@@ -125,6 +125,15 @@ def test_clients_are_beside_nodes_and_write_where_that_is_possible(
     assert [(place.enter[0], job.dsns[0].removeprefix("dsn of "), len(job.dsns)) for place, job in jobs] == works
     numbers = [job.first + index for _, job in jobs for index in range(len(job.dsns))]
     assert numbers == list(range(len(numbers)))
+
+
+def test_clients_in_one_place_share_a_process_where_speed_does_not_matter() -> None:
+    spread = speed.jobs(view("active-active"), lambda _: HERE, "increments", 1.0, 1, many=True, spread=True)
+    ((place, job),) = merged(spread)
+    assert (place, job.first) == (HERE, 0)
+    assert job.dsns == ("dsn of n2",) * 2 + ("dsn of n3",) * 2 + ("dsn of n1",) * 2
+    apart = speed.jobs(view("active-active"), lambda node: Place((node,)), "increments", 1.0, 1, many=True, spread=True)
+    assert merged(apart) == apart
 
 
 def use(node: str, writes: int, net_bytes: int | None) -> NodeUse:

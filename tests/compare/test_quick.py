@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.local import Folder
+from tests.cli.local import Folder, until
 from tests.pages import rendered
 from twinstar.compare.comparison import CONTROL, TOPICS, Comparison, from_json
 from twinstar.compare.contestants import ENTRIES, QUICK_FAULTS
@@ -88,6 +90,26 @@ def test_one_node_writes_or_all_do(made: Comparison) -> None:
         crossed = contestant.strategy == "active-active"
         assert (conflicts.increments.lost > 0) == crossed
         assert (conflicts.logged > 0) == crossed
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    error = tmp_path / "stderr"
+    with (
+        error.open("wb") as said,
+        subprocess.Popen(
+            folder.command("compare", "--quick", "--only", "active-passive-async"),
+            cwd=tmp_path,
+            env=folder.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        ) as running,
+    ):
+        until(lambda: "speed: write" in error.read_text(), "clients are at work")
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) != 0
+    assert "Traceback" not in error.read_text()
+    assert folder.processes() == []
 
 
 def test_a_word_that_names_nothing_is_refused(tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def _cluster(entry: Entry, wanted: Wanted, say: Say) -> Iterator[tuple[LocalClus
                     raise
                 apart = str(trouble)
         file = stack.enter_context(throw_away(wishes, "compare", net))
-        _, cluster, _view = stack.enter_context(serving_cluster(file, say))
+        launched, cluster, _view = stack.enter_context(serving_cluster(file, say))
+        launched.hurry()
         yield cluster, net, apart
 
 

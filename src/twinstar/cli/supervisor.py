@@ -2,8 +2,9 @@
 
 It starts the store, each node's guard and agent, and the router; takes note of who ends; and ends everything when it is
 told to: by ``stop`` over its control socket, by SIGINT or SIGTERM, or because its standard input ends: the `up`
-that started it has gone (Ctrl-C, a crash, a kill). Only after ``detach`` does it live on alone. It restarts nothing
-by itself: what a drill or somebody killed stays dead until ``start NODE``.
+that started it has gone (Ctrl-C, a crash, a kill). Only after ``detach`` does it live on alone; after ``hurry`` it will
+kill at the end instead of stopping in order. It restarts nothing by itself: what a drill or somebody killed stays dead
+until ``start NODE``.
 
 It is the subreaper of all it starts, so at its own end it can wait until there is no child left: nothing outlives it.
 """
@@ -152,7 +153,7 @@ class Supervisor:
 
     def _ask_to_stop(self) -> None:
         """The second time means: never mind the order."""
-        self._hurry = self._stop.is_set()
+        self._hurry = self._hurry or self._stop.is_set()
         self._stop.set()
 
     async def _watch_input(self) -> None:
@@ -160,6 +161,7 @@ class Supervisor:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             self._detached = self._detached or line.strip() == b"detach"
+            self._hurry = self._hurry or line.strip() == b"hurry"
         if not self._detached:
             self._stop.set()
 

@@ -18,12 +18,12 @@ from twinstar.drill.faults import Fault
 Read = Callable[[Contestant], tuple[str, str] | None]
 """A figure's text, and the pointer within the contestant; None: not measured."""
 _KINDS = {
-    "increments": "increments lost, SET n = n + 1",
-    "counters": "the same, on a counter",
-    "naive_increments": "increments lost, SELECT then UPDATE",
-    "updates": "words lost, SELECT then UPDATE",
+    "increments": "lost, SET n = n + 1",
+    "counters": "lost, the same on a counter",
+    "naive_increments": "lost, SELECT n, then UPDATE",
+    "updates": "lost, SELECT text, then UPDATE",
 }
-_CASES = {"one": "one client", "many": "six clients", "one-node": "beside one node", "spread": "spread"}
+_CASES = {"one": "1 client", "many": "6 clients", "one-node": "on one node", "spread": "spread"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,18 @@ def lines(contestants: Mapping[str, Contestant]) -> tuple[Line, ...]:
 def _rows(contestants: Mapping[str, Contestant]) -> list[_Row]:
     return [
         *(_fault_row(fault) for fault in _faults(contestants)),
-        _Row("failed statements", "of all clients, in all faults", _failed, why.failed),
-        _Row("data loss", "acknowledged writes missing", _lost, why.lost),
+        _Row("failed statements", "in all faults (effect unknown)", _failed, why.failed),
+        _Row("data loss", "acknowledged, and missing", _lost, why.lost),
         *(_conflict_row(kind, name) for kind, name in _KINDS.items()),
-        _Row("conflicts", "versions in the conflict log", _logged, why.logged),
+        _Row("conflicts", "kept in the conflict log", _logged, why.logged),
         _Row("resources", "nodes that take writes", _useful, why.useful),
         _Row("resources", "processor time per write", _per_write("cpu_ms", "{:.2f} ms"), why.cpu),
         _Row("resources", "log per write, all nodes", _per_write("wal_bytes", "{:.0f} B"), why.wal),
         _Row("resources", "between nodes, per write", _per_write("net_bytes", "{:.0f} B"), why.net),
         _Row("resources", "memory per node", _memory, why.memory),
         *(_speed_row(kind, many, where) for kind in ("write", "read") for many in ("one", "many") for where in _WHERE),
-        _Row("staleness", "age of what another node shows", _stale, why.stale),
-        _Row("complexity", "settings that have an effect", _count("settings"), why.settings),
+        _Row("staleness", "age on another node", _stale, why.stale),
+        _Row("complexity", "settings", _count("settings"), why.settings),
         _Row("complexity", "processes", _count("processes"), why.processes),
         _Row("complexity", "commands of its own", _count("commands"), why.commands),
         _Row("complexity", "promises given up", _count("given_up"), why.given_up),
@@ -114,7 +114,7 @@ def _failed(contestant: Contestant) -> tuple[str, str] | None:
         return None
     failed = sum(sum(refusals(run.clients).values()) for run in runs)
     unknown = sum(refused.outcome == "unknown" for run in runs for each in run.clients for refused in each.refused)
-    return f"{failed}, of which {unknown} of unknown effect", "availability"
+    return f"{failed} ({unknown} unknown)", "availability"
 
 
 def _lost(contestant: Contestant) -> tuple[str, str] | None:
@@ -181,7 +181,7 @@ def _speed_row(kind: str, many: str, where: str) -> _Row:
             return None
         per_s = sum(count for _, count in found.latencies_ms) / found.window_ms * 1000
         p50, p99 = (percentile(found.latencies_ms, share) for share in (0.5, 0.99))
-        return f"{per_s:,.0f}/s, {p50:.2f} ms (p99 {p99:.1f})", f"speed/{case}"
+        return f"{per_s:,.0f}/s {p50:.2f} ms, p99 {p99:.1f}", f"speed/{case}"
 
     name = f"{kind}s, {_CASES[many]}, {_CASES[where]}"
     return _Row("speed", name, read, lambda found: why.speed(kind, many, where, found))

@@ -44,6 +44,17 @@ class Window:
         return self.to_ms - self.from_ms
 
 
+def merged(jobs: Sequence[tuple[Place, Job]]) -> list[tuple[Place, Job]]:
+    """One process for all clients of the same kind in one place, where it does not matter how fast they are."""
+    made: list[tuple[Place, Job]] = []
+    for place, job in jobs:
+        if made and made[-1][0] == place and made[-1][1].first + len(made[-1][1].dsns) == job.first:
+            made[-1] = (place, replace(made[-1][1], dsns=(*made[-1][1].dsns, *job.dsns)))
+        else:
+            made.append((place, job))
+    return made
+
+
 def run_jobs(jobs: Sequence[tuple[Place, Job]], around: Callable[[], None] = lambda: None) -> Window:
     """All at the same time; `around` is called just before they begin and just after they end.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from twinstar.compare.comparison import Conflicts, Tally
 from twinstar.compare.figures import tally
-from twinstar.compare.load import Window, run_jobs
+from twinstar.compare.load import Window, merged, run_jobs
 from twinstar.compare.measures.speed import MANY, Places, jobs
 from twinstar.compare.tables import COUNTERS, HOT_ROWS, TABLE, until_equal
 from twinstar.drill.target import View
@@ -40,7 +40,7 @@ def measure(
     settled, differing, length_ms = 0.0, 0, 0.0
     for kind in KINDS:
         say(kind)
-        window = run_jobs(jobs(view, places, kind, seconds, seed, many=True, spread=True, rows=HOT_ROWS))
+        window = run_jobs(merged(jobs(view, places, kind, seconds, seed, many=True, spread=True, rows=HOT_ROWS)))
         began = time.monotonic()
         answers = until_equal(view, _FOUND[kind], _PATIENCE_S)
         settled = max(settled, (time.monotonic() - began) * 1000)

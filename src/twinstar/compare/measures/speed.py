@@ -55,13 +55,13 @@ def jobs(
     spread: bool,
     rows: int = READ_ROWS,
 ) -> list[tuple[Place, Job]]:
-    """One process of clients for each place that has some.
+    """Many clients are three processes with two each, in one place or in three: the clients' own speed is the same.
 
     A single client is beside the first node or the leader; when it is to be spread, beside another one.
     """
     first, others = view.struck, [member for member in view.members if member.name != view.struck.name]
-    beside = ([*others, first] if spread else [first])[: MANY if many else 1]
-    share = (MANY if many else 1) // len(beside)
+    beside = [*others, first] if spread else [first] * len(view.members)
+    beside, share = (beside, MANY // len(beside)) if many else (beside[:1], 1)
     made = []
     for number, member in enumerate(beside):
         works = member if kind == "read" or view.all_write else first

@@ -10,7 +10,7 @@ from __future__ import annotations
 from twinstar.compare.clients import Job
 from twinstar.compare.comparison import Staleness
 from twinstar.compare.figures import ages, condensed, percentile
-from twinstar.compare.load import Window, run_jobs
+from twinstar.compare.load import Window, merged, run_jobs
 from twinstar.compare.measures.speed import Places
 from twinstar.drill.target import View
 
@@ -22,7 +22,7 @@ def measure(view: View, places: Places, seconds: float, seed: int) -> Staleness:
         (places(member.name), Job("staleness", (member.dsn,), seconds, seed, first=number))
         for number, member in enumerate([view.struck, *others])
     ]
-    return figures(run_jobs(jobs), seconds)
+    return figures(run_jobs(merged(jobs)), seconds)
 
 
 def figures(window: Window, seconds: float) -> Staleness:
