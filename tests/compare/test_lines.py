@@ -111,13 +111,16 @@ def test_each_figure_is_computed_from_its_series(line: str, figures: list[str]) 
     ("line", "words"),
     [
         ("no fault", "20 to 20 ms"),
-        ("kill-node", "AP quorum: n1 led (suspected); the old leader could acknowledge nothing more after 380 ms"),
+        (
+            "kill-node",
+            "AP quorum: n1 led (suspected); its successor was detached from it after 380 ms, named after 400 ms",
+        ),
         ("kill-node", "promoted after 420 ms, open after 440 ms"),
         ("kill-node", "AA quorum: 1 of 2 clients were on n1"),
         ("kill-node", "waited 20 ms at most (without a fault 20 ms)"),
         ("partition", "etcd is not installed"),
         ("in all faults (effect unknown)", "1 × the connection was lost"),
-        ("acknowledged, and missing", "on a second node's disk"),
+        ("acknowledged, and missing", "none; each was confirmed from a second node's disk"),
         ("lost, SET n = n + 1", "AA quorum: 4 were made on two nodes at once"),
         ("lost, SET n = n + 1", "AP quorum: one node keeps the order"),
         ("lost, the same on a counter", "AA quorum: what each node has added is added up"),

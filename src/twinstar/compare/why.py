@@ -16,8 +16,8 @@ from twinstar.compare.figures import outage as outage_of
 
 Found = Mapping[str, Contestant]
 _STEP_WORDS = {
-    "sealed": "the old leader could acknowledge nothing more after {:.0f} ms",
-    "named": "its successor was named after {:.0f} ms",
+    "sealed": "detached from it after {:.0f} ms",
+    "named": "named after {:.0f} ms",
     "promoted": "promoted after {:.0f} ms",
     "opened": "open after {:.0f} ms",
 }
@@ -64,7 +64,7 @@ def _of_leader(run: FaultRun) -> str:
         return f"{run.struck} was struck and no change of leader was recorded"
     steps = ", ".join(_STEP_WORDS[name].format(at) for name, at in run.steps_ms.items() if name in _STEP_WORDS)
     reason = f" ({run.reason})" if run.reason else ""
-    return f"{run.struck} led{reason}; {steps}; clients had to connect again"
+    return f"{run.struck} led{reason}; its successor was {steps}, and clients had to connect again"
 
 
 def _of_nodes(run: FaultRun, contestant: Contestant) -> str:
@@ -123,8 +123,8 @@ def lost(found: Found) -> str:
         if where:
             return f"{where}: acknowledged before another node had them{repeated}"
         if contestant.durability == "async":
-            return f"none this time; nothing but luck promises that to a machine that does not come back{repeated}"
-        return f"every acknowledged write was on a second node's disk{repeated}"
+            return f"none this time; what no other node has yet is gone with a disk{repeated}"
+        return f"none; each was confirmed from a second node's disk{repeated}"
 
     return _each(found, of)
 
@@ -144,8 +144,9 @@ def conflict(kind: str, found: Found) -> str:
             return "one node keeps the order, so nothing is overwritten unread" if not many else "no two writes crossed"
         if not many:
             return f"{tally.lost:,} were overwritten by a client that had read before them: on one server, too"
-        rest = "; on one node the other half of it happens as well" if kind in ("naive_increments", "updates") else ""
-        return f"{tally.lost:,} were made on two nodes at once, and of two versions of a row one stays{rest}"
+        read_before = kind in ("naive_increments", "updates")
+        rest = ", or overwritten by a client that had read before them" if read_before else ""
+        return f"{tally.lost:,} were made on two nodes at once, where one version of a row stays{rest}"
 
     return _each(found, of)
 
