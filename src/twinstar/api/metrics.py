@@ -48,7 +48,7 @@ class Metrics:
     )
     dead_letters: float | None = _gauge("Active-active: changes of other nodes that could not be applied here.")
     conflicts: float | None = _gauge("Active-active: versions that lost a conflict, in this node's log.")
-    sessions: float | None = _gauge("Active-active: sessions of the application.")
+    sessions: float | None = _gauge("Active-active: sessions of clients.")
     clock_skew_seconds: float | None = _gauge("Active-active: greatest measured difference from another node's clock.")
     elections_total: float | None = _counter("Candidacies seen.")
     promotions_total: float | None = _counter("Promotions of this member.")

@@ -36,6 +36,7 @@ from twinstar.model.position import parse_lsn
 
 _PREFIX = "twinstar_"
 _LONG_MS = 60_000.0
+_CLIENT = f"backend_type = 'client backend' AND usename NOT LIKE '{_PREFIX}%' AND usename <> '{SUPERUSER}'"
 _STATE = f"""
 SELECT pg_current_wal_flush_lsn()::text,
   coalesce((SELECT json_object_agg(substr(slot_name, {len(_PREFIX) + 1}), confirmed_flush_lsn::text)
@@ -45,7 +46,7 @@ SELECT pg_current_wal_flush_lsn()::text,
     FROM pg_replication_slots WHERE slot_type = 'logical' AND slot_name ~ '^{_PREFIX}[0-9]+$' AND active), '[]'),
   coalesce((SELECT json_object_agg(substr(external_id, {len(_PREFIX) + 1}), remote_lsn::text)
     FROM pg_replication_origin_status WHERE external_id ~ '^{_PREFIX}[0-9]+$'), '{{}}'),
-  (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename = $user$),
+  (SELECT count(*) FROM pg_stat_activity WHERE {_CLIENT}),
   (SELECT number FROM twinstar.node),
   (SELECT count(*) FROM twinstar.dead_letters), (SELECT count(*) FROM twinstar.conflicts)
 """
@@ -87,7 +88,7 @@ class NodeState:
     applied: Mapping[int, int] = field(default_factory=dict)
     """Sender's number -> how far its log is durably applied."""
     sessions: int = 0
-    """Of the application."""
+    """Of clients, under whatever role: those that `shut_out` ends."""
     number: int = 0
     dead_letters: int = 0
     conflicts: int = 0
@@ -126,9 +127,8 @@ class NodeDatabase:
 
     async def state(self, deadline_ms: float) -> NodeState:
         """Raises EngineError when it does not answer, or is no node yet."""
-        user = self.server.settings.user.replace("'", "''")
         ((end, slots, attached, applied, sessions, number, letters, conflicts),) = await self._watch.query(
-            _STATE.replace("$user$", f"'{user}'"), deadline_ms
+            _STATE, deadline_ms
         )
         return NodeState(
             end=parse_lsn(end),
@@ -256,9 +256,7 @@ class NodeDatabase:
             files.keep_durably(server.paths.conf / "pg_hba.conf", text, account=server.settings.account)
             server.reload_signal()
         await self._work.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' "
-            f"AND usename NOT LIKE '{_PREFIX}%' AND usename <> '{SUPERUSER}'",
-            server.settings.query_deadline_ms,
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_CLIENT}", server.settings.query_deadline_ms
         )
 
     def confirmed_by(self, numbers: frozenset[int], required: int) -> None:
