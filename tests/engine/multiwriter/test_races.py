@@ -12,6 +12,7 @@ import pytest
 from tests.engine.multiwriter.world import SETTINGS, Connection, Node, burials, images, prepare
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
 from twinstar.engine.postgresql.multiwriter.objects import APPLIER_ROLE
+from twinstar.engine.postgresql.multiwriter.table import Policy
 from twinstar.engine.postgresql.multiwriter.upkeep import settle
 
 PLAIN = "CREATE TABLE t (id int PRIMARY KEY, v text)"
@@ -66,6 +67,27 @@ async def test_a_tombstone_waits_for_no_open_insertion_and_is_looked_at_again(tr
     assert await one.rows("SELECT v FROM t") == []
     ((kind, winner, _, lost),) = await one.conflicts()
     assert (kind, winner, lost["v"]) == ("update/delete", "incoming", "open")
+
+
+@pytest.mark.parametrize("policy", [None, Policy(groups=(("v",),))], ids=["rows", "groups"])
+async def test_who_looks_again_does_not_settle_what_came_meanwhile(trio: list[Node], policy: Policy | None) -> None:
+    """A row between two tombstones: the first was looked at again, the greater one would never have been."""
+    one = trio[0]
+    await prepare([one], PLAIN, policy=policy)
+    async with session(one) as writer, session(one) as upkeep, session(one, applies=True) as other:
+        await writer.execute("BEGIN")
+        await writer.execute("INSERT INTO t VALUES (1, 'open')")
+        await one.apply("t", burials(Burial(("1",), 1000 << 10 | 9, 5, None)))
+        async with other.transaction():
+            await one.tables["t"].apply(other, burials(Burial(("1",), FUTURE, 5, None)), "n2")
+            await writer.execute("COMMIT")
+            settling = asyncio.create_task(settle(upkeep))
+            await waits(one, upkeep)
+        async with asyncio.timeout(30):
+            assert await settling == 1
+        assert await settle(upkeep) == 0
+    await equal(one)
+    assert await one.rows("SELECT v FROM t") == []
 
 
 async def test_an_insertion_after_the_tombstone_is_newer(trio: list[Node]) -> None:

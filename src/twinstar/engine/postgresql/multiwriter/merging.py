@@ -348,10 +348,12 @@ BEGIN
   FOR tw__dead IN SELECT d.* FROM {companion(table)} AS d WHERE d.twinstar_unsettled LOOP
     IF {lock} THEN
       PERFORM {function(table, "entomb")}(tw__dead, {zeros(table)}, '');
-      UPDATE {companion(table)} AS d SET twinstar_unsettled = NULL WHERE {same_key(table, "d", "tw__dead")};
-    ELSE
-      tw__left := tw__left + 1;
+      -- A greater one that came meanwhile may be unsettled, too.
+      UPDATE {companion(table)} AS d SET twinstar_unsettled = NULL
+        WHERE {same_key(table, "d", "tw__dead")} AND d.{STAMP} = tw__dead.{STAMP};
+      CONTINUE WHEN FOUND;
     END IF;
+    tw__left := tw__left + 1;
   END LOOP;
   RETURN tw__left;
 END

@@ -36,7 +36,7 @@ from twinstar.engine.postgresql.multiwriter.fragments import (
     same_writer,
     stamps,
 )
-from twinstar.engine.postgresql.multiwriter.table import Column, Table, Unique
+from twinstar.engine.postgresql.multiwriter.table import STAMP, Column, Table, Unique
 
 ATTEMPTS = 100
 """So often is a row looked at again because of other sessions' insertions; then the batch is tried again."""
@@ -331,7 +331,12 @@ BEGIN
         )
     }
     END IF;
-    UPDATE {companion(table)} AS d SET twinstar_unsettled = NULL WHERE {same_key(table, "d", "tw__d")};
+    -- A greater one that came meanwhile may be unsettled, too.
+    UPDATE {companion(table)} AS d SET twinstar_unsettled = NULL
+      WHERE {same_key(table, "d", "tw__d")} AND d.{STAMP} = tw__d.{STAMP};
+    IF NOT FOUND THEN
+      tw__left := tw__left + 1;
+    END IF;
   END LOOP;
   RETURN tw__left;
 END
