@@ -8,7 +8,7 @@ import re
 import secrets as tokens
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +103,11 @@ def prepare(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def throw_away(wishes: Wishes, purpose: str, network: Network | None = None) -> Iterator[Path]:
-    """A new cluster's configuration in a folder of its own, removed with everything in it at the end.
+def throw_away(
+    wishes: Wishes, purpose: str, network: Network | None = None, remove: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
+    """A new cluster's configuration in a folder of its own, removed with everything in it at the end: by `remove`, if
+    that is not to be waited for.
 
     When something went wrong the logs stay, and their place is said on standard error.
     """
@@ -123,7 +126,11 @@ def throw_away(wishes: Wishes, purpose: str, network: Network | None = None) -> 
     finally:
         for pid_file in folder.glob("*/data/postmaster.pid"):
             release_of(pid_file.parent)
-        shutil.rmtree(folder, ignore_errors=True)
+        (remove or _remove)(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_logs(folder: Path) -> None:

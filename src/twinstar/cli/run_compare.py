@@ -25,6 +25,7 @@ from twinstar.cli.make_cluster import Wishes, hosts_of, throw_away
 from twinstar.cli.namespaces import Far, Network, network
 from twinstar.cli.output import console, print_json, progress, stop_on_sigterm
 from twinstar.cli.programs import ETCD
+from twinstar.cli.rubbish import Rubbish
 from twinstar.cli.run_drill import describe
 from twinstar.cli.show_conflicts import merged
 from twinstar.cli.up import serving_cluster
@@ -69,10 +70,11 @@ class Wanted:
 def run_compare(wanted: Wanted, json_file: Path | None, html_file: Path | None) -> None:
     """The command. Exit status 1 when something was lost that was promised, or a fault was not survived."""
     stop_on_sigterm()
-    made = compare(wanted)
-    _write(made, json_file, html_file)
-    if str(json_file) != "-":
-        show(console(), made)
+    with Rubbish() as rubbish:
+        made = compare(wanted, rubbish)
+        _write(made, json_file, html_file)
+        if str(json_file) != "-":
+            show(console(), made)
     if not sound(made):
         raise typer.Exit(1)
 
@@ -101,7 +103,7 @@ def sound(made: Comparison) -> bool:
     )
 
 
-def compare(wanted: Wanted) -> Comparison:
+def compare(wanted: Wanted, rubbish: Rubbish) -> Comparison:
     """Measures every contestant, with progress on standard error. Raises TwinstarError."""
     contestants: dict[str, Contestant] = {}
     versions: set[str] = set()
@@ -110,7 +112,7 @@ def compare(wanted: Wanted) -> Comparison:
     with progress("compare") as say:
         for number, entry in enumerate(entries, 1):
             told = _prefixed(f"{number} of {len(entries)}, {entry.name}", began, say)
-            contestants[entry.name], version = _contestant(entry, wanted, told)
+            contestants[entry.name], version = _contestant(entry, wanted, rubbish, told)
             versions.add(version)
     options = Options(wanted.quick, wanted.rtt_ms, wanted.repeat, wanted.seed)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -122,9 +124,11 @@ def _prefixed(prefix: str, began: float, say: Say) -> Say:
     return lambda text: say(f"{time.monotonic() - began:.0f} s, {prefix}: {text}")
 
 
-def _contestant(entry: Entry, wanted: Wanted, say: Say) -> tuple[Contestant, str]:
+def _contestant(entry: Entry, wanted: Wanted, rubbish: Rubbish, say: Say) -> tuple[Contestant, str]:
     """With PostgreSQL's version."""
-    with _cluster(entry, wanted, say) as (cluster, net, apart):
+    with _cluster(entry, wanted, rubbish, say) as (cluster, net, apart):
+        say("waiting until the one before is removed")
+        rubbish.wait()
         ground = _ground(cluster, net, apart)
         version = str(execute(cluster.view().struck.dsn, "SHOW server_version")[0][0])
         measured = measure(entry, ground, wanted.plan, wanted.seed, say)
@@ -133,7 +137,9 @@ def _contestant(entry: Entry, wanted: Wanted, say: Say) -> tuple[Contestant, str
 
 
 @contextlib.contextmanager
-def _cluster(entry: Entry, wanted: Wanted, say: Say) -> Iterator[tuple[LocalCluster, Network | None, str]]:
+def _cluster(
+    entry: Entry, wanted: Wanted, rubbish: Rubbish, say: Say
+) -> Iterator[tuple[LocalCluster, Network | None, str]]:
     """The quick comparison's nodes share the loopback; a full one's have a network namespace each, where they can,
     since only so can one be cut off.
     """
@@ -152,7 +158,7 @@ def _cluster(entry: Entry, wanted: Wanted, say: Say) -> Iterator[tuple[LocalClus
                 if wanted.rtt_ms:
                     raise
                 apart = str(trouble)
-        file = stack.enter_context(throw_away(wishes, "compare", net))
+        file = stack.enter_context(throw_away(wishes, "compare", net, rubbish.take))
         launched, cluster, _view = stack.enter_context(serving_cluster(file, say))
         launched.hurry()
         yield cluster, net, apart
