@@ -296,6 +296,24 @@ async def test_a_row_is_not_brought_back_beside_what_its_tombstone_is_taking_in(
     assert await one.rows("SELECT a, c::text FROM t") == [("three", "[2]")]
 
 
+async def test_a_row_that_waited_for_a_deletion_has_what_the_tombstone_keeps(trio: list[Node]) -> None:
+    """There was no tombstone yet when it was looked for; the one that came is older than the row, but not all of it."""
+    await prepare(trio, GROUPED, policy=GROUPS)
+    one, two, _ = trio
+    await write(two, "INSERT INTO t VALUES (1, 'a', 'b', '[0]', 'd')")
+    async with session(one) as writer:
+        await writer.execute("BEGIN")
+        await writer.execute("INSERT INTO t VALUES (1, 'x', 'x', '[1]', 'x')")
+        await writer.execute("DELETE FROM t")
+        newer = await write(two, "UPDATE t SET a = 'two'")
+        applying = asyncio.create_task(one.apply("t", newer.changes))
+        await waits(one, one.applier)
+        await writer.execute("COMMIT")
+        async with asyncio.timeout(30):
+            await applying
+    assert await one.rows("SELECT a, c::text, d FROM t") == [("two", "[1]", "x")]
+
+
 async def test_a_tombstone_beside_an_open_insertion_is_settled(trio: list[Node]) -> None:
     one = trio[0]
     await prepare([one], GROUPED, policy=GROUPS)

@@ -6,7 +6,8 @@ is here, and what loses to a tombstone is merged into what the tombstone keeps: 
 
 *Locks.* First the row, then, if there is none, the tombstone, and then it is looked again whether there is a row: who
 brings a row back has the tombstone locked until that is committed, so nothing is merged into a tombstone whose row is
-just being made of it.
+just being made of it. A tombstone that was not there yet is looked for once more when the row is in its place: the row
+may have waited for somebody who deleted.
 
 *Counters* are summed in a statement of their own, after the row is locked: one that waited for the lock would sum what
 was there before. Contributions are written before the images of a batch, so that a row is never seen without them.

@@ -214,12 +214,14 @@ def write(table: Table) -> str:
     changes = ", ".join(
         f"{ident(column.name)} = tw__in.{ident(column.name)}" for column in sent if not column.always_identity
     )
+    # What a tombstone keeps may be newer than some of the row, also when the tombstone is not.
+    unseen = "" if table.plain else f"OR tw__dead.{STAMP} IS NULL"
     insert = f"""INSERT INTO {relation(table)} ({columns(sent)}) OVERRIDING SYSTEM VALUE
         VALUES ({columns(sent, "tw__in.")}) ON CONFLICT DO NOTHING;
       CONTINUE WHEN NOT FOUND;
       -- It may have waited for somebody who deleted.
       IF EXISTS (SELECT FROM {companion(table)} AS d
-          WHERE {same_key(table, "d", "tw__in")} AND d.twinstar_stamp >= tw__stamp) THEN
+          WHERE {same_key(table, "d", "tw__in")} AND (d.twinstar_stamp >= tw__stamp {unseen})) THEN
         DELETE FROM ONLY {relation(table)} AS t WHERE {same_key(table, "t", "tw__in")};
         CONTINUE;
       END IF;"""
