@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -75,7 +75,7 @@ class Cluster:
 
 def _tables(node: Node) -> NodeTables:
     superuser: dict[str, Any] = conninfo_to_dict(node.conninfo)
-    return NodeTables(superuser, {**superuser, "user": "twinstar_applier"})
+    return NodeTables(superuser, {**superuser, "user": "twinstar_applier"}, lambda: True)
 
 
 @pytest.fixture
@@ -296,3 +296,21 @@ async def test_a_node_that_does_not_answer_is_an_error_and_no_difference(cluster
     asked: Ask = cluster.ask
     with pytest.raises((EngineError, UsageError)):
         await Verifier(cluster.members, asked, SystemClock(), "public", "t", pause_ms=1).compare(lambda _: None)
+
+
+async def test_a_node_that_has_let_its_clients_go_writes_nothing_by_hand_either(cluster: Cluster) -> None:
+    """What it wrote then would reach nobody when it leaves."""
+    await cluster.do("CREATE TABLE t (id int PRIMARY KEY)")
+    await cluster.add()
+    superuser: dict[str, Any] = conninfo_to_dict(cluster.nodes["n1"].conninfo)
+    closed = NodeTables(superuser, {**superuser, "user": "twinstar_applier"}, lambda: False)
+    writing: tuple[Callable[[], Awaitable[object]], ...] = (
+        lambda: closed.restore(1),
+        closed.retry,
+        lambda: closed.send("public", "t", [("1",)], True),
+        lambda: closed.add(Wish("public", "t"), 0, None),
+    )
+    for write in writing:
+        with pytest.raises(EngineError, match="takes no writes now"):
+            await write()
+    assert (await closed.listed())["node"] == 1

@@ -79,7 +79,8 @@ class Assembly:
         )
         forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
         control = NodeControl(agent, config, self.clock, forward)
-        tables = NodeTables(superuser_parameters(server.settings, server.settings.database), _local(server))
+        superuser = superuser_parameters(server.settings, server.settings.database)
+        tables = NodeTables(superuser, _local(server), lambda: agent.open)
         api = Server(control, config.cluster, self._member, self._token, self.clock, tables)
         return Running(api, store, lambda: self._start_api(api), (agent.run,))
 

@@ -6,7 +6,7 @@ what is written there runs the users' triggers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -19,7 +19,7 @@ from twinstar.engine.postgresql.connections import sentence
 from twinstar.engine.postgresql.multiwriter import comparing, conflicts, dead_letters, objects, sequences
 from twinstar.engine.postgresql.multiwriter.fragments import ident
 from twinstar.engine.postgresql.multiwriter.obstacles import obstacles
-from twinstar.engine.postgresql.multiwriter.session import Connection, connect_locally
+from twinstar.engine.postgresql.multiwriter.session import BY_HAND, Connection, connect_locally
 from twinstar.engine.postgresql.multiwriter.table import Policy, Table, describe
 from twinstar.model.comparing import Key, Range, Sum
 from twinstar.model.errors import EngineError, UsageError
@@ -38,9 +38,11 @@ Parameters = Mapping[str, str | int]
 
 
 class NodeTables:
-    def __init__(self, superuser: Parameters, applier: Parameters) -> None:
-        """Connection parameters of libpq: of the database's superuser, and of the appliers' role."""
-        self._superuser, self._applier = superuser, applier
+    def __init__(self, superuser: Parameters, applier: Parameters, is_open: Callable[[], bool]) -> None:
+        """Connection parameters of libpq: of the database's superuser, and of the appliers' role. `is_open`: this node
+        takes writes.
+        """
+        self._superuser, self._applier, self._is_open = superuser, applier, is_open
 
     async def listed(self) -> Details:
         async with _session(self._applier) as connection:
@@ -73,7 +75,7 @@ class NodeTables:
         }
 
     async def add(self, wish: Wish, above: int, equal: Sum | None) -> Details:
-        async with _session(self._superuser) as connection:
+        async with self._writing(self._superuser) as connection:
             number = await objects.node_number(connection)
             if number is None:
                 raise EngineError("This database is no node yet: wait until `twinstar status` shows it as one.")
@@ -106,7 +108,7 @@ class NodeTables:
         return _plain(asdict(found[0]))
 
     async def restore(self, number: int) -> Details:
-        async with _session(self._applier) as connection:
+        async with self._writing(self._applier) as connection:
             return _plain(asdict(await conflicts.restore_conflict(connection, number)))
 
     async def dead_letters(self) -> Details:
@@ -114,7 +116,7 @@ class NodeTables:
             return {"dead_letters": [_plain(asdict(each)) for each in await dead_letters.dead_letters(connection)]}
 
     async def retry(self) -> Details:
-        async with _session(self._applier) as connection:
+        async with self._writing(self._applier) as connection:
             applied = await dead_letters.retry_dead_letters(connection)
             return {"applied": applied, "left": len(await dead_letters.dead_letters(connection))}
 
@@ -139,7 +141,8 @@ class NodeTables:
         return {"known": [[list(key), rows[key], found[key].tombstone] for key in keys]}
 
     async def send(self, schema: str, name: str, keys: list[Key], anew: bool) -> Details:
-        async with self._rows_of(schema, name) as (connection, table):
+        async with self._writing(self._applier) as connection:
+            table = await _known_table(connection, schema, name)
             for key in keys:
                 await (comparing.write_anew if anew else comparing.send_again)(connection, table, key)
         return {}
@@ -149,16 +152,26 @@ class NodeTables:
             return await comparing.summarise(connection, table, Range(), users_alone=True)
 
     @asynccontextmanager
+    async def _writing(self, parameters: Parameters) -> AsyncIterator[Connection]:
+        """What a node writes after it has let its clients go reaches nobody when it leaves. The session is there before
+        it is asked whether the node is open: so who looks for sessions after closing sees it.
+        """
+        async with _session(parameters, BY_HAND) as connection:
+            if not self._is_open():
+                raise EngineError("This node takes no writes now: wait until `twinstar status` shows it as open.")
+            yield connection
+
+    @asynccontextmanager
     async def _rows_of(self, schema: str, name: str) -> AsyncIterator[tuple[Connection, Table]]:
         async with _session(self._applier) as connection:
             yield connection, await _known_table(connection, schema, name)
 
 
 @asynccontextmanager
-async def _session(parameters: Parameters) -> AsyncIterator[Connection]:
+async def _session(parameters: Parameters, application: str = _APPLICATION) -> AsyncIterator[Connection]:
     """Raises EngineError for what the database refuses."""
     try:
-        connection = await connect_locally(parameters, _APPLICATION)
+        connection = await connect_locally(parameters, application)
         try:
             yield connection
         finally:

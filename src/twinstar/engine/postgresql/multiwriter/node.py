@@ -24,7 +24,7 @@ from twinstar.engine.postgresql.conf_files import is_closed, open_to_clients, sc
 from twinstar.engine.postgresql.connections import DroppingConnection, LocalConnection
 from twinstar.engine.postgresql.multiwriter import objects, places, sequences
 from twinstar.engine.postgresql.multiwriter.names import slot_name
-from twinstar.engine.postgresql.multiwriter.session import connect_locally
+from twinstar.engine.postgresql.multiwriter.session import BY_HAND, connect_locally
 from twinstar.engine.postgresql.multiwriter.table import describe
 from twinstar.engine.postgresql.own_conf import replace_own
 from twinstar.engine.postgresql.server import Server
@@ -36,7 +36,10 @@ from twinstar.model.position import parse_lsn
 
 _PREFIX = "twinstar_"
 _LONG_MS = 60_000.0
-_CLIENT = f"backend_type = 'client backend' AND usename NOT LIKE '{_PREFIX}%' AND usename <> '{SUPERUSER}'"
+_CLIENT = (
+    f"backend_type = 'client backend' AND (application_name = '{BY_HAND}' "
+    f"OR (usename NOT LIKE '{_PREFIX}%' AND usename <> '{SUPERUSER}'))"
+)
 _STATE = f"""
 SELECT pg_current_wal_flush_lsn()::text,
   coalesce((SELECT json_object_agg(substr(slot_name, {len(_PREFIX) + 1}), confirmed_flush_lsn::text)

@@ -43,6 +43,10 @@ _OPTIONS = (
 )
 
 
+BY_HAND = "twinstar by hand"
+"""The application name of sessions in which an agent writes for a person: they count, and go, as clients' do."""
+
+
 async def connect_locally(parameters: Mapping[str, str | int], application_name: str) -> DroppingConnection:
     """An ordinary session in autocommit whose values read as the peers'. Raises psycopg.Error."""
     return await DroppingConnection.connect(
