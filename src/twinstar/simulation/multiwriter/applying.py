@@ -10,7 +10,7 @@ from twinstar.rules.active_active.stamps import NONE, REMOVAL, following, node_o
 from twinstar.rules.active_active.state import State, join, join_counts, newer_cell, nothing, total
 from twinstar.rules.active_active.uniques import Claim, losers
 from twinstar.rules.active_active.writing import burial
-from twinstar.simulation.multiwriter.database import Row, Steps, Transaction, View
+from twinstar.simulation.multiwriter.database import Grave, Row, Steps, Transaction, View
 from twinstar.simulation.multiwriter.safeguards import Safeguard
 from twinstar.simulation.multiwriter.stream import Batch, Burial, Contribution, Image
 from twinstar.simulation.multiwriter.triggers import bucket, buried
@@ -57,12 +57,28 @@ class Applying:
         if not found:
             if not self._with(Safeguard.TOMBSTONE_OF_ABSENT):
                 return
-            if self._with(Safeguard.BUCKET_LOCK):
-                yield from mine.lock(bucket(key))
-            if self._with(Safeguard.SECOND_DELETE):
+            if self._with(Safeguard.BUCKET_LOCK) and not mine.try_lock(bucket(key)):
+                # An insertion is open: nobody waits for it, later it is looked again.
+                mine.put("unsettled", key, value=True)
+                self._node.seen("unsettled tombstone")
+            elif self._with(Safeguard.SECOND_DELETE):
                 while mine.view().get("rows", key) is not None and not found:
                     found, delta = yield from self._delete(mine.view(), key, delta, change.replaced)
         yield from self._keep(key, delta)
+
+    def settle(self, key: str) -> Steps[bool]:
+        """Looks again at a tombstone beside which an insertion was open; False: one still is."""
+        mine = self._mine
+        if not mine.try_lock(bucket(key)):
+            return False
+        grave: Grave | None = mine.view().get("deleted", key)
+        if grave is not None:
+            yield from self._burial(Burial(key, State(grave.kept, None, grave.tombstone), Replaced()))
+            now: Grave | None = mine.current("deleted", key)
+            if now is not None and now.stamp > grave.stamp and self._with(Safeguard.SAME_TOMBSTONE):
+                return True
+        mine.remove("unsettled", key)
+        return True
 
     def _keep(self, key: str, delta: State) -> Steps[None]:
         """The tombstone is there from now on, also for transactions whose snapshot is older."""
@@ -134,6 +150,7 @@ class Applying:
             yield from mine.lock(("deleted", key))
             if mine.view().get("rows", key) is not None:
                 return False
+        known = mine.view().get("deleted", key)
         here = self._here(mine.view(), key)
         if here.tombstone > delta.stamp and self._with(Safeguard.TOMBSTONE_CHECK):
             yield from self._refuse(change, here)
@@ -153,10 +170,14 @@ class Applying:
         yield
         if self._with(Safeguard.LOOK_AFTER) and self._with(Safeguard.TOMBSTONE_CHECK):
             now = self._here(mine.view(), key)
-            row: Row | None = mine.current("rows", key)
+            row: Row | None = mine.current("rows", key) if ("rows", key) in mine.own else None
             if row is not None and now.tombstone > row.stamp:
                 yield from self._remove(key, row)
                 yield from self._refuse(change, now)
+            elif row is not None and known is None and mine.view().get("deleted", key) is not None:
+                # What the tombstone keeps may be newer than some of the row.
+                yield from self._remove(key, row)
+                return False
         return True
 
     def _here(self, view: View, key: str) -> State:
@@ -190,9 +211,9 @@ class Applying:
         me = Claim(key, row.stamp)
         while True:
             holders = {holder for claim in claims for holder in self._node.holders(mine, claim, key)}
-            newer = {each for each in holders if self._has_newer(each.key, each.stamp)}
-            if newer and self._with(Safeguard.FREED_FIRST):
-                for each in sorted(newer, key=str):
+            replaced = {each for each in holders if self._replaces(str(each.key))}
+            if replaced and self._with(Safeguard.FREED_FIRST):
+                for each in sorted(replaced, key=str):
                     yield from self._put_aside(str(each.key))
                 continue
             gone = losers(me, holders)
@@ -207,9 +228,12 @@ class Applying:
                 if loser is not None and loser.stamp == each.stamp:
                     yield from self._under(str(each.key), loser, present=True)
 
-    def _has_newer(self, key: object, stamp: int) -> bool:
-        image = self._batch.images.get(str(key)) if key not in self._node.obstacles else None
-        return image is not None and key not in self._done and key not in self._aside and image.delta.stamp > stamp
+    def _replaces(self, key: str) -> bool:
+        """Is there something in the batch, still to come, that was written over this row?"""
+        image, row = self._batch.images.get(key), self._mine.newest().get("rows", key)
+        if image is None or row is None or key in self._node.obstacles or key in self._done or key in self._aside:
+            return False
+        return all(image.replaced.names(group, cell.stamp) for group, cell in enumerate(row.cells))
 
     def _lock_row(self, key: str) -> Steps[Row | None]:
         yield from self._mine.lock(("row", key))

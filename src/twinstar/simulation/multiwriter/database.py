@@ -190,6 +190,14 @@ class Transaction:
         self.database.locks.setdefault(resource, {})[self] = shared
         self._held[resource] = shared
 
+    def try_lock(self, resource: Resource) -> bool:
+        """Takes it when that is possible at once."""
+        if self.database.blockers(self, resource, shared=False):
+            return False
+        self.database.locks.setdefault(resource, {})[self] = False
+        self._held[resource] = False
+        return True
+
     def release(self, resource: Resource) -> None:
         """An insertion that found something in its way holds nothing."""
         if self._held.pop(resource, None) is not None:

@@ -165,6 +165,23 @@ class Node:
                 finally:
                     transaction.roll_back()
 
+    def settling(self) -> Steps[None]:
+        """Looks again at tombstones beside which an insertion was open."""
+        while True:
+            yield
+            waiting = sorted(key for key, _ in self.database.read().items("unsettled"))
+            if Safeguard.UNSETTLED in self.without:
+                continue
+            for key in waiting:
+                transaction = self.database.begin()
+                try:
+                    if (yield from Applying(self, transaction, Batch(0, 0, 0)).settle(key)):
+                        transaction.commit()
+                except Ended as why:
+                    self.seen(f"unsettled: {why}")
+                finally:
+                    transaction.roll_back()
+
     def _newest(self, transaction: Transaction, key: str, delta: State) -> State:
         """The tombstone as it is by now: of one sender the tombstones of a key only grow."""
         grave = transaction.current("deleted", key)
@@ -178,8 +195,9 @@ class Node:
                 yield
             database = self.database
             database.floor = max(database.floor, following(NONE, max(0, self.clock_us() - _RETENTION_US), self.number))
-            floor, open_then = database.floor, list(database.open)
-            while any(each in database.open for each in open_then):
+            # Who has not written yet looks at the floor once more when its row is in its place.
+            floor, open_then = database.floor, [each for each in database.open if each.own]
+            while Safeguard.OPEN_FIRST not in self.without and any(each in database.open for each in open_then):
                 yield
             transaction = database.begin()
             try:
@@ -197,7 +215,11 @@ class Node:
                 yield
             view = self.database.read()
             cut = {**dict(view.items("progress")), self.number: len(self.log)}
-            graves = {key: (grave.stamp, view.get("rows", key)) for key, grave in view.items("deleted")}
+            graves = {
+                key: (grave.stamp, view.get("rows", key))
+                for key, grave in view.items("deleted")
+                if not view.get("unsettled", key)
+            }
             limit = NONE
             while graves and limit == NONE:
                 yield
@@ -219,7 +241,9 @@ class Node:
             grave = transaction.current("deleted", key)
             row = transaction.current("rows", key)
             settled = (row and row.stamp) == (noted and noted.stamp) or Safeguard.SETTLED_ROW in self.without
-            if grave is not None and grave.stamp == stamp and (settled or not self.table.counters):
+            if transaction.view().get("unsettled", key) or (self.table.counters and not settled):
+                return
+            if grave is not None and grave.stamp == stamp:
                 below = row.head.base if row else stamp
                 for born, node in transaction.view().counts(key):
                     if born <= below:

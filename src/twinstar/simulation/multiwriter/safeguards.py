@@ -14,6 +14,8 @@ class Safeguard(StrEnum):
 
     LOOK_AFTER = "look after"
     BUCKET_LOCK = "bucket lock"
+    UNSETTLED = "unsettled"
+    SAME_TOMBSTONE = "same tombstone"
     SECOND_DELETE = "second delete"
     TOMBSTONE_OF_ABSENT = "tombstone of absent"
     TOMBSTONE_CHECK = "tombstone check"
@@ -33,6 +35,7 @@ class Safeguard(StrEnum):
     FLOOR = "floor"
     COUNTERS_ALONE = "counters alone"
     REMOVAL_STAMP = "removal stamp"
+    OPEN_FIRST = "open first"
     DEAD_COUNT = "dead count"
     DEAD_LETTERS = "dead letters"
     CONFLICTS_BY_GROUP = "conflicts by group"
@@ -45,6 +48,8 @@ class Safeguard(StrEnum):
 REMOVED = {
     Safeguard.LOOK_AFTER: "tombstones are looked for before a row is in its place only",
     Safeguard.BUCKET_LOCK: "no lock between an insertion and a tombstone for a key without a row",
+    Safeguard.UNSETTLED: "a tombstone that came while an insertion was open does not look again",
+    Safeguard.SAME_TOMBSTONE: "who has looked again settles also a greater tombstone that came meanwhile",
     Safeguard.SECOND_DELETE: "a tombstone that found no row does not look again under the lock",
     Safeguard.TOMBSTONE_OF_ABSENT: "a tombstone for a key without a row is not kept",
     Safeguard.TOMBSTONE_CHECK: "an arriving row goes in whatever tombstone is there",
@@ -64,6 +69,7 @@ REMOVED = {
     Safeguard.FLOOR: "insertions are stamped by the clock, also below tombstones that were forgotten",
     Safeguard.COUNTERS_ALONE: "an increment gives the row a new stamp",
     Safeguard.REMOVAL_STAMP: "a row that loses a unique key is removed one tick above it, where its successors are",
+    Safeguard.OPEN_FIRST: "a floor is reported while transactions are open that were stamped below it",
     Safeguard.DEAD_COUNT: "tombstones are forgotten before the log of a dead member was applied to its end",
     Safeguard.DEAD_LETTERS: "positions count rows that could not be applied yet",
     Safeguard.CONFLICTS_BY_GROUP: "a write that names the row's stamp is taken to have seen all of its groups",
@@ -94,13 +100,14 @@ _FOCUS: dict[Safeguard, dict[str, Any]] = {
     Safeguard.CONTRIBUTIONS: {**_COUNTED, "keys": 2, "forgets": False, "repeats": 0.5},
     Safeguard.COUNTERS_ALONE: {**_COUNTED, "keys": 2},
     Safeguard.COLLECTED_BASE: {**_FORGETTING, **_COUNTED, "skew_us": 30},
-    Safeguard.SETTLED_ROW: {**_FORGETTING, **_COUNTED, "skew_us": 30, "keys": 3, "cuts": 0.005},
+    Safeguard.SETTLED_ROW: {**_FORGETTING, **_COUNTED, "skew_us": 30, "keys": 3, "transactions": 60, "cuts": 0.003},
     Safeguard.KEPT_IMAGES: _GROUPED,
-    Safeguard.GRAVE_LOCK: {**_GROUPED, **_CALM, "nodes": 5, "keys": 2, "skew_us": 300},
+    Safeguard.GRAVE_LOCK: {**_GROUPED, **_CALM, "nodes": 5, "keys": 3, "transactions": 40, "skew_us": 300},
     Safeguard.CONFLICTS_BY_GROUP: _GROUPED,
     Safeguard.REMOVAL_STAMP: {**_UNIQUE, "one_writer": False, "skew_us": 3_000},
     Safeguard.FREED_FIRST: {**_UNIQUE, "one_writer": True, "obstacles": 0.0, "repeats": 0.0, "skew_us": 3_000},
     Safeguard.FLOOR: {**_FORGETTING, "table": Table(), "skew_us": 3_000, "jumps": 0.01},
+    Safeguard.OPEN_FIRST: {**_FORGETTING, "skew_us": 30, "keys": 5},
     Safeguard.DEAD_COUNT: {**_FORGETTING, **_DYING, "nodes": 3},
     Safeguard.DEAD_LETTERS: {**_FORGETTING, "obstacles": 0.003},
     Safeguard.STOP_FIRST: _DYING,

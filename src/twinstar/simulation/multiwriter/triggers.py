@@ -135,10 +135,13 @@ class Session:
         yield
         yield from mine.lock(("deleted", key))
         grave = mine.current("deleted", key)
-        state = State(row.cells, row.head, grave and grave.tombstone)
-        delta = deletion(state, by)
-        mine.put("deleted", key, buried(grave, delta))
+        unsettled = grave is not None and grave.stamp >= row.stamp
+        delta = deletion(State(row.cells, row.head, None if unsettled else grave and grave.tombstone), by)
+        grave = buried(grave, delta)
+        mine.put("deleted", key, grave)
         over = tuple(cell.stamp for cell in row.cells)
+        if unsettled:
+            delta = State(grave.kept, None, grave.tombstone)
         self.sends.append(Burial(key, delta, Replaced(over, over)))
 
     def _locked(self, key: str) -> Steps[Row | None]:

@@ -81,6 +81,7 @@ class World:
         ]
         peers = [peer.number for peer in self.nodes if peer is not node]
         named += [(f"applier of {number}", self._applier(node, number)) for number in peers]
+        named.append(("unsettled", node.settling))
         if plan.table.uniques:
             named.append(("removals", node.sending_removals))
         if plan.obstacles:
@@ -176,7 +177,8 @@ class World:
 
     def _has_all(self, node: Node) -> bool:
         view = node.database.read()
-        if any(view.items("letters")) or (any(view.items("removals")) and Safeguard.REMOVAL_SENT not in self.without):
+        waiting = {"letters": None, "removals": Safeguard.REMOVAL_SENT, "unsettled": Safeguard.UNSETTLED}
+        if any(any(view.items(table)) and without not in self.without for table, without in waiting.items()):
             return False
         for peer in self.nodes:
             if peer is node:
