@@ -222,7 +222,10 @@ def _say(word: str) -> None:
 
 
 def main() -> None:
-    raw = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # whoever wanted them was interrupted before it said for what
+        sys.exit(1)
+    raw = json.loads(line)
     sys.exit(run(Job(**{**raw, "dsns": tuple(raw["dsns"])})))
 
 

@@ -144,7 +144,10 @@ def run(job: Job, stop: threading.Event) -> None:
 
 
 def main() -> None:
-    job = Job(**json.loads(sys.stdin.readline()))
+    line = sys.stdin.readline()
+    if not line:  # whoever wanted them was interrupted before it said for what
+        return
+    job = Job(**json.loads(line))
     stop = threading.Event()
     threading.Thread(target=_stop_at_word, args=(stop,), daemon=True).start()
     try:
