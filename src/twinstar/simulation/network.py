@@ -103,9 +103,29 @@ class VirtualNetwork:
         tls: ssl.SSLContext | None = None,  # noqa: ARG002 - nobody listens in on the wires
     ) -> Any:
         assert self._transports is not None
-        return await self._transports.serve(bind, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle))
+        begin = _beginning(handle)
+        return await self._transports.serve(bind, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), begin))
 
     async def dial_unix(self, *_: Any) -> Any:
         raise OSError("there are no local sockets here")
 
     listen_unix = dial_unix
+
+
+def _beginning(handle: StreamHandler) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+    """Handles each connection in a task of its own. asyncio's own way to do so takes a task that is ended before its
+    first step, with its process, for an error (Python 3.11: streams.py, `connection_made`).
+    """
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if task.cancelled() or (error := task.exception()) is None:
+                return
+            loop.call_exception_handler({"message": "a connection's handler failed", "exception": error})
+            writer.close()
+
+        asyncio.ensure_future(handle(reader, writer)).add_done_callback(ended)
+
+    return begin
