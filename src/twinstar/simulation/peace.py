@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from twinstar.model.effects import Reason
 from twinstar.model.register import Durability, Phase
 from twinstar.rules.active_passive import operator
 from twinstar.rules.active_passive.local import author
@@ -25,12 +26,15 @@ _IMPOSTOR_MS = 4_000.0
 
 
 async def _bears(stage: Stage, what: str, trouble: Callable[[], Awaitable[object]], after_ms: float) -> None:
-    """The trouble begins and ends, and nobody has taken the leader's place by then, or is about to."""
+    """The trouble begins and ends, and nobody has taken the leader's place by then, or is about to, but by an order
+    that was given before.
+    """
     register = stage.register
     await trouble()
     await stage.cluster.clock.sleep_ms(after_ms)
     now = stage.register
-    if (now.epoch, now.phase, now.leader) != (register.epoch, register.phase, register.leader):
+    ordered = now.reason in {Reason.OPERATOR, Reason.FORCED, Reason.SWITCHOVER}
+    if (now.epoch, now.phase, now.leader) != (register.epoch, register.phase, register.leader) and not ordered:
         stage.broken(f"N: {what}, and {register.leader} of epoch {register.epoch} was replaced ({now.evidence})")
 
 

@@ -305,7 +305,11 @@ async def _disk_too_early(scene: Scene, _: str) -> None:
     stage.start([old])
     if await stage.seen(lambda: stage.member(old).engine.disk.incomplete, 3_000):
         await stage.pause(0, 100)
-    if stage.register.required >= 1:  # else what is acknowledged is on that disk alone
+    agent = stage.member(new).agent
+    opened = agent is not None and agent.body.opened >= stage.register.epoch
+    # With none required what is acknowledged is on that disk alone. And once the epoch is open, which another fault's
+    # healing can bring about, the old copy may go: then this would be the second of three.
+    if stage.register.required >= 1 and not opened:
         await stage.cluster.lose_disk(new)
     stage.cluster.wires.cut.clear()
     stage.start(stage.cluster.names)
