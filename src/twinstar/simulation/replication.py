@@ -129,7 +129,7 @@ class Receiver:
                 if now - connection.heard_ms > SILENCE_MS:
                     return
                 self._report(connection, now, fleet.reaches(here, there))
-            if now - connection.sender.heard_ms > SILENCE_MS:
+            if connection.sender.open and now - connection.sender.heard_ms > SILENCE_MS:
                 leader.let_go(connection.sender)
             if not own.stuck and hears and not connection.is_over and not leader.stuck:
                 connection.heard_ms = now
