@@ -1,6 +1,7 @@
 # make demo    three PostgreSQL nodes on this machine, faults, and tables of what they and each strategy cost
 # make test    everything that must pass before a change goes in (installs what it needs; at most 15 minutes)
 # make check   the quick part of it: format, lint, types, import contracts, pure tests (under a minute)
+# make kube-apiserver   the Kubernetes API server that its tests need: built once, in some five minutes, and kept
 # make soak    the long tests
 # make wheel   the package, into dist/
 # make clean   removes what the others made in this folder
@@ -14,13 +15,18 @@ PURE := $(wildcard tests/test_tidy.py tests/model tests/config tests/rules)
 PYTEST ?= $(PY) -m pytest
 # Further options for pytest: make test ARGS='-x tests/store'
 ARGS ?=
+# One more than there are processors: tests wait for real databases as much as they compute.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # What `make test` plays of the simulator, always the same; `make soak` plays what follows on them.
 SEEDS := 1000
 SOAK_MINUTES ?= 20
 PIP := $(PY) -m pip --disable-pip-version-check
 
+# Each of the thousands of processes that tests start would compile the whole package anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test check static soak wheel clean debian-packages
+.PHONY: help demo test check static soak wheel clean debian-packages kube-apiserver
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -32,8 +38,9 @@ demo: $(VENV)/.run
 
 # A worker for each processor; the tests of a file stay together, and share what it has set up.
 test: debian-packages static
+	scripts/kube-apiserver || test -z "$$TWINSTAR_REQUIRE_KUBERNETES"  # without it its tests are skipped, and say so
 	$(BIN)/twinstar simulate --seeds $(SEEDS)
-	$(PYTEST) -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: static
 	$(PYTEST) -q $(ARGS) $(PURE)
@@ -57,6 +64,9 @@ wheel: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+kube-apiserver:
+	scripts/kube-apiserver
 
 debian-packages:
 	@scripts/debian-packages

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import room
 from twinstar.engine.postgresql.shared_memory import abandoned, release
 
-_LONG = frozenset({"partitions", "cluster"})
+_LONG = ("partitions", "cluster", "compare", "drill")
 """Folders with few tests of many seconds each."""
 _TAG = "TWINSTAR_TEST_RUN"
 """In the environment of every process that a test starts, unless the test gave it another one."""
+_ENDING_S = 10.0
+"""How long those may take that have been told to end."""
 
 
 # How long one example takes says something about the machine, not about the code.
@@ -26,15 +30,26 @@ settings.load_profile("twinstar")
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(_TAG, secrets.token_hex(8))
+    room.choose()
     for interrupt in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(interrupt) is signal.SIG_IGN:  # in a shell's background, and so in all that tests start
             signal.signal(interrupt, signal.default_int_handler)
 
 
+def pytest_unconfigure() -> None:
+    room.give_back()
+
+
 @pytest.hookimpl(trylast=True)  # after the shuffling
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that of several workers none goes on long after the others."""
-    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    """What takes longest begins first, so that of several workers none goes on long after the others. A folder's files
+    stay together: the servers that its tests share end with them.
+    """
+    items.sort(key=lambda item: (_rank(item.path.parent.name), item.path.parent))
+
+
+def _rank(folder: str) -> int:
+    return _LONG.index(folder) if folder in _LONG else len(_LONG)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -43,7 +58,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return  # one of several workers: the others' tests still run
     for segment in abandoned():
         release(segment)  # tests kill servers and remove their directories; a machine has room for 4,096
-    left = _left_behind(os.environ[_TAG])
+    deadline = time.monotonic() + _ENDING_S
+    while (left := _left_behind(os.environ[_TAG])) and time.monotonic() < deadline:
+        time.sleep(0.1)
     session.config.stash[_LEFT] = left
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

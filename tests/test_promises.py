@@ -36,3 +36,18 @@ def test_what_shows_a_promise_is_there() -> None:
         if not file.is_file() or (test and not re.search(rf"^(async )?def {test}\(", file.read_text(), re.MULTILINE))
     ]
     assert not missing
+
+
+PLACE = re.compile(r"`((?:[a-z_]+/)*[a-z_]+\.py)(?::\s?([A-Za-z_]+)(?![\w…]))?")
+
+
+def test_where_a_rule_of_the_protocol_stands_is_there() -> None:
+    places = PLACE.findall((PROMISES.parent / "protocol.md").read_text())
+    assert len(places) > 100
+    files = [file for folder in (TESTS, TESTS.parent / "src") for file in folder.rglob("*.py")]
+    missing = [f"{path}: {name}" for path, name in places if not any(_has(file, path, name) for file in files)]
+    assert not missing
+
+
+def _has(file: Path, path: str, name: str) -> bool:
+    return f"/{file.as_posix()}".endswith(f"/{path}") and name in file.read_text()

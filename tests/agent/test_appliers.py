@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from twinstar.agent.active_active.appliers import Appliers, Order
+from twinstar.agent.active_active.appliers import Appliers, Duty, Order
 from twinstar.ports.clock import SystemClock
 from twinstar.ports.processes import SystemProcesses
 
@@ -31,8 +32,8 @@ async def appliers() -> AsyncIterator[Appliers]:
         await made.close()
 
 
-def order(folder: Path, does: str) -> Order:
-    return Order(does, folder / "applier.json", folder / "applier.state")
+def order(folder: Path, does: str, duty: Duty = Duty.APPLY) -> Order:
+    return Order(does, folder / "applier.json", folder / "applier.state", duty)
 
 
 def runs(folder: Path) -> int:
@@ -53,19 +54,40 @@ async def test_one_that_ends_is_started_again_and_says_why(appliers: Appliers, t
     await until(lambda: appliers.told(SENDER).trouble == "what went wrong")
     await until(lambda: runs(tmp_path) >= 3)
     assert appliers.senders == frozenset({SENDER})
-    assert not appliers.gaps | appliers.drained
+    assert not appliers.gaps
 
 
 async def test_one_that_finds_a_gap_says_so(appliers: Appliers, tmp_path: Path) -> None:
     await appliers.want({SENDER: order(tmp_path, FINDS_A_GAP)})
     await until(lambda: appliers.gaps == {SENDER})
-    assert not appliers.drained
 
 
 async def test_one_that_has_nothing_left_to_do_stays_ended(appliers: Appliers, tmp_path: Path) -> None:
-    await appliers.want({SENDER: order(tmp_path, DRAINED)})
+    await appliers.want({SENDER: order(tmp_path, DRAINED, Duty.DRAIN)})
     await until(lambda: not appliers.senders)
-    assert (appliers.drained, runs(tmp_path)) == ({SENDER}, 1)
+    assert runs(tmp_path) == 1
+
+
+async def test_one_that_somebody_else_has_ended_is_started_again(appliers: Appliers, tmp_path: Path) -> None:
+    await appliers.want({SENDER: order(tmp_path, DRAINED)})
+    await until(lambda: runs(tmp_path) >= 2)
+    assert appliers.senders == frozenset({SENDER})
+
+
+@pytest.mark.parametrize(("duty", "here"), [(Duty.APPLY, 0x10), (Duty.SPOOL, 0x20), (Duty.DRAIN, 0x10)])
+async def test_what_has_come_is_here_only_where_it_is_kept(
+    appliers: Appliers, tmp_path: Path, duty: Duty, here: int
+) -> None:
+    ordered = order(tmp_path, RUNS_ON, duty)
+    await appliers.want({SENDER: ordered})
+    await until(lambda: runs(tmp_path) == 1)
+    said = {"at_ms": 0, "received": "0/20", "applied": "0/10", "lag_ms": 7.0, "error": ""}
+    ordered.state_file.write_text(json.dumps(said))
+    told = appliers.told(SENDER)
+    assert (told.applied, told.here) == (0x10, here)
+    ordered.state_file.write_text(json.dumps(said | {"lag_ms": 0}))
+    told = appliers.told(SENDER)
+    assert (told.applied, told.here) == (0x20, 0x20), "nothing waits"
 
 
 async def test_one_with_other_orders_is_replaced_and_one_that_nobody_wants_is_ended(

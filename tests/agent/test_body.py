@@ -18,12 +18,12 @@ from twinstar.model.engine import EngineStatus, Names
 from twinstar.model.errors import ProtocolBreach
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase, Register, Seal
-from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.disk import Record
-from twinstar.simulation.fleet import Fleet
-from twinstar.simulation.memory_store import MemoryServer, MemoryStore
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop, run_virtually
+from twinstar.simulation.database.disk import Record
+from twinstar.simulation.database.engine import VirtualEngine
+from twinstar.simulation.database.fleet import Fleet
+from twinstar.simulation.stores.memory import MemoryServer, MemoryStore
 from twinstar.simulation.witness import Witness
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualClock, VirtualLoop, run_virtually
 from twinstar.store.base import ABSENT
 
 ALONE = Names(2, frozenset(), 0)

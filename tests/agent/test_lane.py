@@ -9,7 +9,7 @@ from typing import Any
 from twinstar.agent.lane import Lane
 from twinstar.model.effects import EngineEffect, Kill, Start, Stop
 from twinstar.model.errors import EngineError
-from twinstar.simulation.virtual_time import VirtualClock, VirtualLoop, run_virtually
+from twinstar.simulation.world.virtual_time import VirtualClock, VirtualLoop, run_virtually
 
 Perform = Callable[[EngineEffect], Coroutine[Any, Any, None]]
 

@@ -12,8 +12,8 @@ from twinstar.agent.ledger import REGISTER, Ledger
 from twinstar.model.effects import ChangeRegister, Reason
 from twinstar.model.errors import PeerError
 from twinstar.model.register import SCHEMA, Durability, Phase, Register
-from twinstar.simulation.memory_store import MemoryServer, MemoryStore
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop, run_virtually
+from twinstar.simulation.stores.memory import MemoryServer, MemoryStore
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualClock, VirtualLoop, run_virtually
 from twinstar.store.base import ABSENT
 
 LED = Register(2, Phase.LEADING, "n1", frozenset({"n1", "n2"}), 1, Durability.QUORUM, "n1:0")
@@ -52,6 +52,23 @@ def test_an_entry_that_is_gone_is_said_and_what_was_known_stays() -> None:
         assert (ledger.register, ledger.revision) == (kept, revision)
         with pytest.raises(PeerError):
             await ledger.confirm()
+
+    told(story)
+
+
+@pytest.mark.parametrize("epochs", [-1, 0, 1])
+def test_a_store_that_has_gone_back_is_believed_again_when_its_epoch_is_a_later_one(epochs: int) -> None:
+    """Its revisions began anew; epochs only grow, so this one was adopted by hand."""
+
+    async def story(ledger: Ledger, server: MemoryServer, store: MemoryStore, clock: VirtualClock) -> None:
+        assert ledger.register is not None
+        ledger.revision = 1_000_000
+        changed = LED.but(epoch=LED.epoch + epochs, nonce="n2:adopted")
+        found = await store.read(REGISTER)
+        assert found is not None
+        await store.compare_and_set(REGISTER, changed.encode(), found.revision)
+        await clock.sleep_ms(3_000)
+        assert ledger.register == (changed if epochs > 0 else LED)
 
     told(story)
 

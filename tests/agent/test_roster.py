@@ -12,8 +12,8 @@ import pytest
 from twinstar.agent.active_active.roster import Roster
 from twinstar.model.errors import PeerError
 from twinstar.model.membership import KEY, SCHEMA, Membership, Node, NodeState
-from twinstar.simulation.memory_store import MemoryServer, MemoryStore
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop, run_virtually
+from twinstar.simulation.stores.memory import MemoryServer, MemoryStore
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualClock, VirtualLoop, run_virtually
 from twinstar.store.base import ABSENT, Applied, Versioned
 
 FOUNDED = Membership(1, (Node(1, "n1", NodeState.IN),), 2, "n1:0", "founded")

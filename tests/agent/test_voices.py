@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from tests.engine.postgresql.bench import free_ports
+from tests.own_ports import free_ports
 from twinstar.agent.active_active.voices import Voices, gossip_extra
 from twinstar.model.address import Address
 from twinstar.model.wire import Gossip, Hello, Inbox, Part, PeerStatement, Sender
@@ -92,7 +92,8 @@ async def test_who_has_spoken_is_heard_and_what_was_said_before_a_moment_is_left
         two["n2"].state()
         two["n2"].tell_agents(_gossip(said, {1: 6}))
         await until(lambda: two["n1"].said() == {"n2": said})
-        assert two["n1"].said(durable=True) == {"n2": Said(2, {1: 5}, {1: 6}, 9)}
+        assert two["n1"].said(positions="durable") == {"n2": Said(2, {1: 5}, {1: 6}, 9)}
+        assert two["n1"].said(positions="landed") == {"n2": Said(2, {1: 5}, {1: 4}, 9)}
         assert two["n1"].said(since_ms=two["n1"].clock.now_ms()) == {"n2": Said(0)}
 
 
@@ -121,4 +122,17 @@ async def test_a_router_that_asks_is_told_at_once_and_then_at_each_change() -> N
 
 
 def _gossip(said: Said, durable: dict[int, int]) -> Gossip:
-    return Gossip("node", "serving", 7, "", "", 1, 1, 0, "", gossip_extra(said, durable, {}))
+    return Gossip("node", "serving", 7, "", "", 1, 1, 0, "", gossip_extra(said, {1: 4}, durable, {}))
+
+
+async def test_several_questions_are_about_the_same_members() -> None:
+    """Whoever falls silent between them was heard for all of them, or for none."""
+    async with voices(n1=0, n2=0) as two:
+        one = two["n1"]
+        two["n2"].state()
+        two["n2"].tell_agents(_gossip(Said(2, {1: 5}, {1: 7}, 9), {1: 6}))
+        await until(lambda: "n2" in one.said())
+        asked_ms = one.clock.now_ms()
+        two.pop("n2").close()
+        await until(lambda: "n2" not in one.said())
+        assert "n2" in one.said(now_ms=asked_ms)

@@ -137,6 +137,12 @@ class SmallCluster:
     async def reload(self) -> Outcome:
         return Outcome(True, "Nothing changed.", {"changes": []})
 
+    async def ready_to_migrate(self) -> Outcome:
+        return Outcome(False, "n1 has no `next_store`.")
+
+    async def migrate(self, dry_run: bool) -> Outcome:
+        return Outcome(not dry_run, "The register has moved.")
+
     def _known(self, member: str, message: str) -> Outcome:
         if member not in self.members:
             return Outcome(False, f"There is no member {member}: choose one of {', '.join(self.members)}.")

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -68,6 +69,12 @@ def test_help_names_every_command_and_loads_nothing_large(folder: Folder) -> Non
         check=True,
     ).stdout.split()
     assert not {"psycopg", "pydantic", "yaml", "asyncio", "rich.table", "rich.live"} & set(loaded)
+
+
+def test_the_version_is_the_packages(folder: Folder) -> None:
+    done = folder.run("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"twinstar {version('twinstar')}, Python 3.")
 
 
 def test_engine_exec_becomes_the_program_and_uses_the_order_up(folder: Folder) -> None:

@@ -11,7 +11,7 @@ from twinstar.cli.make_cluster import Wishes
 Make = Callable[..., RealCluster]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     three = Shared(tmp_path_factory.mktemp("cluster"))
     try:

@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 import yaml
 
+from tests.stopping import stop
 from twinstar.api.client import Client
 from twinstar.cli.ask import ask_status
 from twinstar.cli.launch import Launched
@@ -50,6 +51,8 @@ NODE = (AGENT, GUARD, DATABASE)
 AP = "active-passive"
 QUICK = {"voter_removal_ms": 2_000, "start_grace_ms": 3_000}
 """Where a test would otherwise wait for ten seconds."""
+PATIENCE_S = 80.0
+"""For what takes a few seconds on a machine that does nothing else."""
 _POLL_S = 0.05
 
 Change = Callable[[dict[str, Any]], None]
@@ -139,6 +142,10 @@ class RealCluster:
         for run in runs:
             procfs.kill_run(run, sent)
 
+    def stop(self, *runs: str) -> None:
+        """They stand still when this returns, until SIGCONT."""
+        stop(*(pid for run in runs if (pid := procfs.pid_of(run)) is not None))
+
     def kill(self, name: str, *parts: str) -> None:
         """SIGKILL, the agent first, so that nobody has the time to report anything; returns when all are gone."""
         while runs := self.runs(name, *parts):
@@ -158,8 +165,8 @@ class RealCluster:
 
     @contextlib.contextmanager
     def frozen(self, *runs: str) -> Iterator[None]:
-        """SIGSTOP, and SIGCONT at the end."""
-        self.signal(signal.SIGSTOP, *runs)
+        """They stand still until the end."""
+        self.stop(*runs)
         try:
             yield
         finally:
@@ -183,7 +190,7 @@ class RealCluster:
         return asyncio.run(client.status(addresses(node(self.config, at)).api))
 
     def until(
-        self, condition: Callable[[Status], bool], what: str, patience_s: float = 30.0, at: str | None = None
+        self, condition: Callable[[Status], bool], what: str, patience_s: float = PATIENCE_S, at: str | None = None
     ) -> Status:
         """Waits for a state. Fails, with the last state, when it does not come."""
         deadline = time.monotonic() + patience_s
@@ -199,18 +206,19 @@ class RealCluster:
             time.sleep(_POLL_S)
         raise AssertionError(f"not within {patience_s:.0f} s: {what}; the last state was\n{last}")
 
-    def whole(self, patience_s: float = 40.0) -> View:
+    def whole(self, patience_s: float = PATIENCE_S) -> View:
         """Waits until the leader is open and every standby streams, as said by the agents that run now."""
         state = self.here.state()
 
         def serves(status: Status) -> bool:
             known = {each["agent_pid"] for each in status["members"]}
-            runs = {procfs.pid_of(each.run) for each in state.of_kind(AGENT) if each.alive} if state else set()
+            agents = [each for each in state.of_kind(AGENT) if each.alive and each.node in self.names] if state else []
+            runs = {procfs.pid_of(each.run) for each in agents}
             return View.of(status).serving and status["store"]["reachable"] and known == runs
 
         return View.of(self.until(serves, "the cluster serves with all members", patience_s))
 
-    def led_by(self, *names: str, patience_s: float = 30.0) -> Status:
+    def led_by(self, *names: str, patience_s: float = PATIENCE_S) -> Status:
         """Waits until one of these leads and is open."""
         return self.until(lambda s: s["open"] and s["leader"] in names, f"{' or '.join(names)} leads", patience_s)
 
@@ -262,7 +270,7 @@ class RealCluster:
             make_table(dsn)
             self._table = True
         run = f"test-{token_hex(4)}"
-        with Workload(dsn, run, clients, pause_ms=5, deadline_ms=deadline_ms) as workload:
+        with Workload(dsn, run, clients, pause_ms=15, deadline_ms=deadline_ms) as workload:
             writers = Writers(workload)
             writers.progress("the clients begin")
             yield writers
@@ -285,9 +293,17 @@ class Writers:
     def acknowledged(self) -> int:
         return self._workload.counters.acknowledged
 
-    def progress(self, what: str, patience_s: float = 20.0, count: int = 10) -> None:
-        """Waits until more writes have been acknowledged."""
-        before, deadline = self.acknowledged, time.monotonic() + patience_s
+    def acknowledged_by_now(self) -> int:
+        """As the clients say after it was called: what they said last may be long ago."""
+        now_ms, deadline = boot_ms(), time.monotonic() + PATIENCE_S
+        while (said := self._workload.counters).at_ms < now_ms:
+            assert time.monotonic() < deadline, "the clients do not say what they were told"
+            time.sleep(0.005)
+        return said.acknowledged
+
+    def progress(self, what: str, patience_s: float = PATIENCE_S, count: int = 10) -> None:
+        """Waits until more writes have been acknowledged than had been when it was called."""
+        before, deadline = self.acknowledged_by_now(), time.monotonic() + patience_s
         while self.acknowledged < before + count:
             assert time.monotonic() < deadline, f"no write is acknowledged within {patience_s:.0f} s: {what}"
             time.sleep(0.02)
@@ -295,9 +311,9 @@ class Writers:
     def stand_still(self, for_s: float) -> None:
         """Sees that no write is acknowledged for a while."""
         time.sleep(0.5)  # What had been confirmed is reported with a delay.
-        before = self.acknowledged
+        before = self.acknowledged_by_now()
         time.sleep(for_s)
-        assert self.acknowledged == before, "a write was acknowledged although nobody can have confirmed it"
+        assert self.acknowledged_by_now() == before, "a write was acknowledged although nobody can have confirmed it"
 
     def longest_gap_ms(self) -> float:
         """The longest time that one client went without an acknowledgement, once they have ended."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
-from tests.cluster.real import NODE, RealCluster, member
+from tests.cluster.real import NODE, RealCluster, engine_pids, member
+from tests.stopping import stop
 from twinstar.cli.make_cluster import Wishes
 from twinstar.config.derive import addresses, node
+from twinstar.config.dsn import member_dsn
 from twinstar.ports import procfs
 
 pytestmark = [pytest.mark.slow]
@@ -40,8 +41,11 @@ class Nodes:
     def told(self, *arguments: str) -> Any:
         return self.cluster.told(*arguments)
 
+    def dsn(self, name: str) -> str:
+        return member_dsn(self.cluster.config, node(self.cluster.config, name))
+
     def run(self, name: str, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(member(self.cluster.status(), name)["dsn"], autocommit=True) as session:
+        with psycopg.connect(self.dsn(name), autocommit=True) as session:
             cursor = session.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -83,7 +87,7 @@ class Writing:
     """One client that writes to one node, without a pause, and what it was told."""
 
     def __init__(self, nodes: Nodes, name: str) -> None:
-        self._dsn, self._name = member(nodes.cluster.status(), name)["dsn"], name
+        self._dsn, self._name = nodes.dsn(name), name
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write)
         self.acknowledged: list[int] = []
@@ -129,7 +133,7 @@ def nodes(started: Nodes) -> Nodes:
 
 
 def test_every_node_takes_writes_and_all_have_them(nodes: Nodes) -> None:
-    before = len(nodes.rows("n1"))
+    before = len(nodes.equal(*nodes.cluster.names))
     for name in nodes.cluster.names:
         nodes.write(name)
     rows = nodes.equal(*nodes.cluster.names)
@@ -159,7 +163,7 @@ def test_a_node_that_dies_does_not_concern_the_others_and_catches_up(nodes: Node
 
 
 def test_an_agent_that_dies_takes_no_database_with_it(nodes: Nodes) -> None:
-    with psycopg.connect(member(nodes.cluster.status(), "n3")["dsn"], autocommit=True) as session:
+    with psycopg.connect(nodes.dsn("n3"), autocommit=True) as session:
         nodes.cluster.kill("n3", "agent")
         session.execute("INSERT INTO orders (at, n) VALUES ('n3', 0)")
         nodes.cluster.start("n3")
@@ -205,10 +209,15 @@ def test_what_is_known_of_each_node_is_shown(nodes: Nodes) -> None:
     names = set(nodes.cluster.names)
     nodes.write("n1")
     nodes.equal(*names)
-    nodes.cluster.until(lambda s: all(len(each["skews_ms"]) == 2 for each in s["members"]), "clocks are compared")
     with psycopg.connect(member(nodes.cluster.status(), "n2")["dsn"]):
         shown = nodes.cluster.until(
-            lambda s: member(s, "n2")["sessions"] == 1 and s["equality"] is not None, "and the nodes are", _PATIENCE_S
+            lambda s: (
+                all(len(each["skews_ms"]) == len(each["lags_ms"]) == 2 for each in s["members"])
+                and member(s, "n2")["sessions"] == 1
+                and s["equality"] is not None
+            ),
+            "clocks are compared, and the nodes are",
+            _PATIENCE_S,
         )
     assert len({each["number"] for each in shown["members"]}) == len(names)
     for each in shown["members"]:
@@ -244,8 +253,14 @@ def test_what_a_dead_node_has_sent_to_one_survivor_alone_the_other_one_gets_from
     agent = procfs.pid_of(nodes.cluster.runs("n3", "agent")[0])
     assert agent is not None
     file = f"applier-{nodes.number('n3')}-{nodes.number('n1')}.json"
-    (applier,) = (each.pid for each in procfs.children_of(agent) if file in each.title)
-    os.kill(applier, signal.SIGSTOP)
+    appliers: list[int] = []
+
+    def runs(_: object) -> bool:  # it is started again when the membership has changed
+        appliers[:] = (each.pid for each in procfs.children_of(agent) if file in each.title)
+        return len(appliers) == 1
+
+    nodes.cluster.until(runs, "the applier runs")
+    stop(*appliers)
     nodes.write("n1")
     rows = nodes.equal("n1", "n2")
     assert len(nodes.rows("n3")) == len(rows) - 10
@@ -270,7 +285,9 @@ def test_one_that_was_away_for_too_long_hands_over_what_it_has_and_is_copied_ane
     nodes.run("n3", "INSERT INTO orders (at, n) VALUES ('alone', 1)")
     nodes.cluster.kill("n3", *NODE)
     nodes.cluster.start("n1", "n2")
-    nodes.cluster.until(lambda s: {member(s, n)["state"] for n in ("n1", "n2")} == {"serving"}, "the others serve")
+    nodes.cluster.until(
+        lambda s: {member(s, n)["state"] for n in ("n1", "n2")} == {"serving"}, "the others serve", _PATIENCE_S
+    )
     nodes.cluster.ask("n1", f"SELECT pg_drop_replication_slot('twinstar_{number}')")
     nodes.write("n1")
     nodes.cluster.start("n3")
@@ -279,6 +296,154 @@ def test_one_that_was_away_for_too_long_hands_over_what_it_has_and_is_copied_ane
     rows = nodes.equal("n1", "n2", "n3")
     assert [at for _, at, *_ in rows].count("alone") == 1
     assert nodes.cluster.said("n3 agent", "comes back as a copy")
+
+
+def test_what_can_change_while_it_runs_is_applied_by_reload(nodes: Nodes) -> None:
+    cluster = nodes.cluster
+    good = cluster.file.read_text()
+    pids = engine_pids(cluster.status())
+
+    def change(raw: dict[str, Any]) -> None:
+        raw.update(clock_bound_ms=20_000, tables=[{"pattern": "public.taken_*"}])
+        raw["postgresql"].update(
+            parameters={"work_mem": "7MB", "max_connections": 120}, hba=["local all all peer map=nobody"]
+        )
+        raw["timing"].update(heartbeat_ms=110)
+
+    try:
+        cluster.edit(change)
+        done = nodes.told("reload")
+        assert all("timing.heartbeat_ms: restart" in each["message"] for each in done.values()), done
+        for name in cluster.names:
+            assert nodes.run(name, "SHOW work_mem") == [("7MB",)]
+            assert "map=nobody" in (cluster.data[name].parent / "conf" / "pg_hba.conf").read_text()
+            nodes.run(name, "CREATE TABLE taken_in (id uuid PRIMARY KEY, at text)")
+        wanted = {f"{name}: {key}" for name in cluster.names for key in ("max_connections", "timing.heartbeat_ms")}
+        cluster.until(lambda s: wanted <= set(s["restart_pending"]) and s["drift"] == [], "what waits is shown")
+        assert "n1: max_connections" in cluster.cli("status").stdout
+        nodes.run("n1", "INSERT INTO taken_in (id, at) VALUES (gen_random_uuid(), 'n1')")
+        for name in ("n2", "n3"):
+            cluster.until(
+                lambda _, name=name: nodes.run(name, "SELECT at FROM taken_in") == [("n1",)],  # type: ignore[misc]
+                "the new rule takes the table in",
+                _PATIENCE_S,
+            )
+        assert engine_pids(cluster.status()) == pids, "nothing was restarted"
+        nodes.told("restart", "n1")
+        assert nodes.run("n1", "SHOW max_connections") == [("120",)]
+        cluster.until(lambda s: "n1: max_connections" not in s["restart_pending"], "and waits no more")
+    finally:
+        cluster.file.write_text(good)
+        nodes.told("reload")
+    # PostgreSQL goes on saying it of what is not in its file any more.
+    waits = {f"{name}: max_connections" for name in cluster.names}
+    cluster.until(lambda s: set(s["restart_pending"]) == waits, "nor does what was taken back")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda raw: raw.update(clock_bound=1), "clock_bound"),
+        (lambda raw: raw["postgresql"].update(parameters={"work_mem": "much"}), "postgresql.parameters"),
+        (lambda raw: raw["postgresql"].update(hba=["host all all 300.0.0.1/8 md5"]), "postgresql.hba"),
+        (lambda raw: raw["postgresql"].update(user="web"), "create another with SQL"),
+        (lambda raw: raw["nodes"].pop(), "twinstar remove"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_over_is_refused_and_nothing_changes(
+    nodes: Nodes, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    good, before = nodes.cluster.file.read_text(), nodes.cluster.status()
+    raw = yaml.safe_load(good)
+    raw["clock_bound_ms"] = 30_000
+    raw["postgresql"]["parameters"] = {"work_mem": "8MB"}
+    change(raw)
+    try:
+        nodes.cluster.file.write_text(yaml.safe_dump(raw))
+        refused = nodes.cluster.cli("reload")
+        assert refused.returncode in (1, 2)
+        assert words in refused.stdout + refused.stderr
+    finally:
+        nodes.cluster.file.write_text(good)
+    assert nodes.run("n1", "SHOW work_mem") != [("8MB",)]
+    shown = ("restart_pending", "drift")
+    nodes.cluster.until(lambda s: [s[key] for key in shown] == [before[key] for key in shown], "nothing waits for it")
+    done = nodes.told("reload")
+    assert all(each["message"].startswith("0 change") for each in done.values()), done
+
+
+def test_the_durability_is_changed_while_it_runs_and_what_was_promised_before_is_kept(nodes: Nodes) -> None:
+    """Acknowledged with `quorum`, since two nodes have it on disk; then the cluster turns to `async`, the writer dies
+    and is declared dead, and neither survivor had applied it.
+    """
+    cluster = nodes.cluster
+    nodes.equal("n1", "n2", "n3")
+    numbers = [nodes.number(name) for name in ("n2", "n3")]
+
+    def confirming(*names: str) -> set[str]:
+        found = set()
+        for name in names:
+            with contextlib.suppress(psycopg.OperationalError):  # one that was killed just now is still shown
+                found.add(str(cluster.ask(name, "SHOW synchronous_standby_names")[0][0])[:5])
+        return found
+
+    def become(durability: str, said: str) -> None:
+        cluster.edit(lambda raw: raw.update(durability=durability))
+        cluster.cli("reload")
+        cluster.until(
+            lambda s: (
+                (s["durability"], confirming(*(m["name"] for m in s["members"] if m["engine_pid"])))
+                == (durability, {said})
+            ),
+            f"it is {durability} everywhere",
+        )
+
+    become("quorum", "ANY 1")
+    try:
+        nodes.write("n2")
+        rows = nodes.equal("n1", "n2", "n3")
+        with contextlib.ExitStack() as held:
+            for name in ("n2", "n3"):
+                session = held.enter_context(psycopg.connect(nodes.dsn(name)))
+                session.execute("LOCK TABLE orders")
+            nodes.write("n1", 10)
+            become("async", "")
+            cluster.kill("n1", *NODE)
+            cluster.until(lambda s: member(s, "n1")["state"] == "unreachable", "n1 is not heard any more")
+            removing = threading.Thread(target=nodes.told, args=("remove", "n1", "--yes"))
+            removing.start()
+            cluster.until(lambda s: s["copies"] == ["n2", "n3"], "n1 is declared dead")
+            time.sleep(1)
+            assert nodes.number("n1") is not None, "what has come of it is not applied yet"
+        removing.join(_PATIENCE_S)
+        cluster.until(lambda s: member(s, "n1")["number"] is None, "it is settled", _PATIENCE_S)
+        assert len(nodes.equal("n2", "n3")) == len(rows) + 10
+    finally:
+        become("async", "")
+        cluster.start("n1")
+    cluster.whole(_PATIENCE_S)
+    assert [nodes.number(name) for name in ("n2", "n3")] == numbers, "none of them took what waits for a gap"
+    nodes.equal("n1", "n2", "n3")
+
+
+def test_a_node_that_has_another_file_is_shown(nodes: Nodes) -> None:
+    """As when it could not be reached, or its own file was not edited."""
+    good = nodes.cluster.file.read_text()
+    try:
+        nodes.cluster.edit(lambda raw: raw.update(removal_ms=120_000))
+        nodes.cluster.kill("n3", "agent")
+        nodes.cluster.cli("reload")
+        nodes.cluster.file.write_text(good)
+        nodes.cluster.start("n3")
+        nodes.cluster.until(lambda s: s["drift"] == ["n3: removal_ms"], "the others see that", _PATIENCE_S, at="n1")
+        for name in nodes.cluster.names:
+            nodes.cluster.until(lambda s: any("removal_ms" in each for each in s["drift"]), "all see it", at=name)
+        assert "removal_ms" in nodes.cluster.cli("status").stdout, "whoever is asked"
+    finally:
+        nodes.cluster.file.write_text(good)
+        nodes.told("reload")
+    for name in nodes.cluster.names:
+        nodes.cluster.until(lambda s: s["drift"] == [], "they are the same again", at=name)
 
 
 def test_all_of_them_restarted_at_once(nodes: Nodes) -> None:
@@ -301,7 +466,7 @@ def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> 
         cluster.up()
         nodes = Nodes(cluster)
         acknowledged = []
-        with psycopg.connect(member(cluster.status(), "n1")["dsn"], autocommit=True) as session:
+        with psycopg.connect(nodes.dsn("n1"), autocommit=True) as session:
             for n in range(300):
                 found = session.execute("INSERT INTO orders (at, n) VALUES ('n1', %s) RETURNING id", (n,)).fetchone()
                 assert found is not None
@@ -315,6 +480,9 @@ def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> 
         rows = nodes.equal("n2", "n3")
         assert {key for key, *_ in rows} >= set(acknowledged)
         cluster.kill("n3", *NODE)
+        # What receives for it ends a moment after its agent, and confirms as long as it is there.
+        receivers = "SELECT count(*) FROM pg_replication_slots WHERE active"
+        cluster.until(lambda _: cluster.ask("n2", receivers) == [(0,)], "nobody receives any more")
         waiting = threading.Thread(target=nodes.write, args=("n2", 1))
         waiting.start()
         nodes.run("n2", "BEGIN; SET LOCAL synchronous_commit = local; INSERT INTO orders (at) VALUES ('alone'); COMMIT")
@@ -323,8 +491,25 @@ def test_with_quorum_nothing_acknowledged_dies_with_its_node(tmp_path: Path) -> 
         cluster.start("n3")
         waiting.join(_PATIENCE_S)
         assert not waiting.is_alive()
-        cluster.until(lambda s: member(s, "n3")["open"], "n3 takes clients again", _PATIENCE_S)
+        # Asked of itself: what the others have heard of it may be from before it was killed.
+        cluster.until(lambda s: member(s, "n3")["open"], "n3 takes clients again", _PATIENCE_S, at="n3")
+        cluster.until(lambda s: member(s, "n2")["open"], "n2 still does", _PATIENCE_S, at="n2")
         assert len(nodes.equal("n2", "n3")) == len(rows) + 2
+        with psycopg.connect(nodes.dsn("n2")) as session:
+            session.execute("LOCK TABLE orders")
+            nodes.write("n3")
+            leaving = threading.Thread(target=nodes.told, args=("leave", "n3", "--yes"))
+            leaving.start()
+            cluster.until(lambda s: "n2 to apply" in member(s, "n3")["note"], "received is not enough", _PATIENCE_S)
+            time.sleep(1)
+            assert nodes.number("n3") is not None
+        leaving.join(_PATIENCE_S)
+        cluster.until(lambda s: member(s, "n3")["number"] is None, "n3 has left")
+        assert len(nodes.rows("n2")) == len(rows) + 12
+        # Who is not in may go from the file.
+        cluster.edit(lambda raw: raw.update(nodes=raw["nodes"][1:], policy="block"))
+        nodes.told("reload")
+        cluster.until(lambda s: [each["name"] for each in s["members"]] == ["n2", "n3"], "n1 is forgotten", at="n2")
     finally:
         cluster.remove()
 

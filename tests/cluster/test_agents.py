@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import pytest
 
-from tests.cluster.real import AGENT, DATABASE, GUARD, RealCluster, engine_pids, member
+from tests.cluster.real import AGENT, DATABASE, GUARD, PATIENCE_S, RealCluster, engine_pids, member
 
 pytestmark = [pytest.mark.slow]
 
@@ -80,7 +79,7 @@ def test_a_guard_ends_an_overtaken_database_whose_agent_is_gone(cluster: RealClu
         cluster.told("failover")
         cluster.led_by(*(each.name for each in before.standbys))
         writers.progress("under the new leader")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while cluster.runs(old, DATABASE):
             assert time.monotonic() < deadline, "the guard has not ended the old leader's database"
             time.sleep(0.05)
@@ -91,7 +90,7 @@ def test_a_database_that_hangs_while_its_agent_is_gone_is_ended_by_the_guard(clu
     before = cluster.whole()
     with cluster.writing() as writers:
         cluster.kill(before.leader, AGENT)
-        cluster.signal(signal.SIGSTOP, *cluster.runs(before.leader, DATABASE))
+        cluster.stop(*cluster.runs(before.leader, DATABASE))
         cluster.led_by(*(each.name for each in before.standbys))
         writers.progress("under the next leader")
         cluster.start(before.leader)

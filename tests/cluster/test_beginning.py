@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Make
-from tests.cluster.real import AGENT, RealCluster, member
+from tests.cluster.real import AGENT, PATIENCE_S, RealCluster, member
 from twinstar.cli.leftovers import marked_processes
 from twinstar.cli.make_cluster import Wishes
 from twinstar.ports import procfs
@@ -76,7 +76,7 @@ def test_crashes_before_the_first_entry_is_complete_are_resumed(make: Make) -> N
     for words, then in moments:
         with when_said(cluster, "n1 agent", words, then) as killed:
             cluster.start("n1")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while not killed and not cluster.said("n1 agent", "is open"):
                 assert time.monotonic() < deadline, f"n1 has not said {words!r}"
                 time.sleep(0.01)
@@ -128,16 +128,16 @@ def test_ctrl_c_while_it_begins_leaves_nothing_and_the_next_up_goes_on_from_ther
             shutil.rmtree(cluster.files.logs)
         process = popen(cluster)
         mark = ""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         try:
             while not cluster.said(program, words):
                 assert process.poll() is None
                 assert time.monotonic() < deadline, f"{program} has not said {words!r}"
                 if state := cluster.files.read_state():
                     mark = state.mark
-                time.sleep(0.002)
+                time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.wait(PATIENCE_S)
         finally:
             process.kill()
         assert left(cluster, mark) == set(), f"after {words!r}"
@@ -159,7 +159,7 @@ def test_of_two_ups_at_once_one_is_refused(make: Make) -> None:
         for _ in range(2)
     ]
     try:
-        said = [start.communicate(timeout=60)[1] for start in starts]
+        said = [start.communicate(timeout=PATIENCE_S)[1] for start in starts]
         statuses = [start.returncode for start in starts]
         assert sorted(statuses) == [0, 2], said
         assert "is up already" in said[statuses.index(2)]

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import yaml
 
-from tests.cluster.real import AGENT, DATABASE, RealCluster, engine_pids, member
+from tests.cluster.real import AGENT, DATABASE, PATIENCE_S, RealCluster, engine_pids, member
 
 pytestmark = [pytest.mark.slow]
 
@@ -147,7 +147,9 @@ def test_a_member_that_is_gone_for_good_is_removed_and_leaves_the_file(cluster: 
         for name in (before.leader, left):  # An agent learns of a new node when it starts.
             cluster.kill(name, AGENT)
             cluster.start(name)
-        cluster.until(lambda s: not s["restart_pending"], "nothing waits for a restart")
+        cluster.until(
+            lambda s: not any("nodes[" in each for each in s["restart_pending"]), "no node waits for an agent"
+        )
     assert cluster.whole().epoch == before.epoch
 
 
@@ -192,12 +194,20 @@ def test_a_setting_of_twinstars_own_is_refused_and_nothing_changes(cluster: Real
 
 
 def test_a_query_is_cancelled_through_the_router(cluster: RealCluster) -> None:
-    with psycopg.connect(cluster.whole().write, autocommit=True) as session:
-        timer = threading.Timer(0.3, session.cancel_safe)
-        timer.start()
-        began = time.monotonic()
+    view = cluster.whole()
+    with psycopg.connect(view.write, autocommit=True) as session:
+
+        def cancel() -> None:
+            sleeps = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%of this test%'"
+            deadline = time.monotonic() + PATIENCE_S
+            while not cluster.ask(view.leader, sleeps):
+                assert time.monotonic() < deadline, "the query has not begun"
+                time.sleep(0.02)
+            session.cancel_safe()
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
         with pytest.raises(psycopg.errors.QueryCanceled):
-            session.execute("SELECT pg_sleep(30)")
-        assert time.monotonic() - began < 20
-        timer.join()
+            session.execute("SELECT pg_sleep(120) -- of this test")
+        canceller.join()
         assert session.execute("SELECT 1").fetchall() == [(1,)]

@@ -79,7 +79,7 @@ def test_a_leaders_agent_and_then_its_database_die_and_the_guards_word_suffices(
         cluster.kill(before.leader, AGENT)
         time.sleep(0.3)
         cluster.kill(before.leader, DATABASE)
-        status = cluster.led_by(*(each.name for each in before.standbys), patience_s=10)
+        status = cluster.led_by(*(each.name for each in before.standbys))
         assert cluster.runs(before.leader, GUARD)
         writers.progress("under the next leader")
         cluster.start(before.leader)

@@ -26,7 +26,7 @@ def view(strategy: str) -> View:
     members = tuple(
         MemberView(name, f"dsn of {name}", "node", "serving", None, None, None, "", {}) for name in ("n1", "n2", "n3")
     )
-    return View(strategy, 1, "leading", "n2", True, "embedded", "write", members, "", frozenset())
+    return View(strategy, 1, "leading", "n2", True, "embedded", "write", members, "", frozenset(), 0, "async")
 
 
 def run(attempts: list[Attempt], *, all_write: bool) -> Run:

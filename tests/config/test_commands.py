@@ -15,6 +15,7 @@ from twinstar.cli.dsn import dsn
 from twinstar.cli.init import init
 from twinstar.cli.show_config import masked, show_config
 from twinstar.config.load import load
+from twinstar.config.managed import places
 from twinstar.config.secrets import Secret, Secrets
 from twinstar.model.errors import TwinstarError, UsageError
 from twinstar.ports.free_ports import find_free_ports
@@ -74,6 +75,20 @@ def test_init_for_several_machines_makes_certificates(tmp_path: Path) -> None:
     assert run_json("init", file, "--renew")["written"] == []
 
 
+def test_init_for_machines_runs_a_store_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "twinstar.yaml"
+    done = run_json("init", file, *REMOTE[:4], "--witness", "w1=10.0.0.3", "--policy", "block")
+    config = load(file)
+    assert config.store.managed is not None
+    assert [(place.name, str(place.client)) for place in places(config)] == [
+        ("n1", "10.0.0.1:2379"),
+        ("n2", "10.0.0.2:2379"),
+        ("w1", "10.0.0.3:2379"),
+    ]
+    assert (tmp_path / "certificates" / "w1.crt").exists()
+    assert any("twinstar store keep" in step for step in done["next"])
+
+
 def test_init_without_tls_has_to_be_asked_for(tmp_path: Path) -> None:
     run("init", tmp_path / "twinstar.yaml", *REMOTE, *ETCD, "--insecure")
     config = load(tmp_path / "twinstar.yaml")
@@ -84,7 +99,8 @@ def test_init_without_tls_has_to_be_asked_for(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--nodes", "2"], "Say --policy block or --policy degrade"),
-        ([*REMOTE], "name etcd's endpoints with --etcd"),
+        ([*REMOTE[:4], "--policy", "block"], "two members, .* add a witness"),
+        ([*REMOTE, "--witness", "w1"], "write --witness NAME=HOST"),
         (["--node", "10.0.0.1", *ETCD], "write --node NAME=HOST"),
         (["--nodes", "1"], "needs a second node"),
         (["--host", "192.0.2.1"], "192.0.2.1 is no address to listen on here"),

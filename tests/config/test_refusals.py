@@ -12,6 +12,8 @@ from twinstar.config.load import load, parse
 from twinstar.config.own_parameters import OWN_PARAMETERS
 from twinstar.model.errors import UsageError
 
+MANAGED: dict[str, Any] = {"store": {"managed": {}}}
+WITNESS = {"name": "w1", "agent_port": 5098, "guard_port": 5099, "directory": "/srv/w1"}
 ETCD = {"etcd": {"endpoints": ["http://127.0.0.1:2379"]}}
 
 
@@ -21,6 +23,22 @@ def nodes(*changes: dict[str, Any]) -> list[dict[str, Any]]:
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     # what: (changes, the key that is named, what to do)
+    "two members": ({**MANAGED, "nodes": nodes({}, {}), "policy": "block"}, "two members", "add a witness"),
+    "four members": ({**MANAGED, "witnesses": [WITNESS]}, "4 members", "name fewer nodes"),
+    "a member that is no node": ({"store": {"managed": {"members": ["x"]}}}, "names x", "choose among n1, n2, n3"),
+    "a member at a name": (
+        {**MANAGED, "insecure": True, "nodes": nodes({"host": "db1"}, {}, {})},
+        "n1 is at db1, a name",
+        "write `bind`",
+    ),
+    "a member on a node's port": ({"store": {"managed": {"port": 5009}}}, "`nodes[0].port`", "give each its own"),
+    "a member without TLS": ({**MANAGED, "nodes": nodes({"host": "10.0.0.1"}, {}, {})}, "10.0.0.1", "write `tls`"),
+    "a witness named like a node": (
+        {**MANAGED, "nodes": nodes({}, {}), "policy": "block", "witnesses": [{**WITNESS, "name": "n1"}]},
+        "`witnesses[0].name` is 'n1'",
+        "give each node its own",
+    ),
+    "two stores": ({"store": {**ETCD, "managed": {}}}, "`store` names etcd and managed", "remove all but one"),
     "unknown key": ({"clustre": "x"}, "`clustre` is not a known key", "did you mean `cluster`?"),
     "unit left out": ({"lease": 5000}, "`lease` is not a known key", "did you mean `lease_ms`?"),
     "another unit": ({"lease_s": 5}, "`lease_s` is not a known key", "did you mean `lease_ms`?"),
@@ -100,6 +118,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"store": {"etcd": {"endpoints": ["http://10.0.0.9:2379"]}}},
         "`store.etcd.endpoints[0]` is http://10.0.0.9:2379, unencrypted",
         "write https://",
+    ),
+    "ZooKeeper's address": (
+        {"store": {"zookeeper": {"hosts": ["a:2181,b:2181"]}}},
+        "`store.zookeeper.hosts[0]` is 'a:2181,b:2181'",
+        "write one server as host:port",
+    ),
+    "ZooKeeper's password": (
+        {"store": {"zookeeper": {"hosts": ["127.0.0.1:2181"], "user": "me:pw"}}},
+        "`store.zookeeper.user` has a colon in it",
+        "write the user alone",
+    ),
+    "ZooKeeper unencrypted": (
+        {"store": {"zookeeper": {"hosts": ["127.0.0.1:2181", "[fd00::9]:2181"]}}},
+        "`store.zookeeper.hosts[1]` is [fd00::9]:2181, unencrypted",
+        "`store.zookeeper.tls`",
     ),
     "off the loopback": (
         {"store": ETCD, "nodes": nodes({"host": "10.0.0.1"}, {}, {})},
@@ -271,6 +304,7 @@ def test_what_is_safe_is_accepted() -> None:
     assert example(count=2, policy="degrade").policy == "degrade"
     assert example(count=1, durability="async").required is None
     assert example(router=None).router is None
+    assert example(count=2, policy="block", witnesses=[WITNESS], **MANAGED).witnesses[0].host == "127.0.0.1"
     assert example(**many()).durability == "async"
     two = example(2, **many(durability="quorum", policy="block", preset="fast", timing={"suspicion_ms": 3000}))
     assert two.policy == "block"

@@ -6,13 +6,15 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import psycopg
+
+from tests.room import make_room
+from twinstar.ports import procfs
+from twinstar.ports.free_ports import find_free_ports
 
 
 def find_bin_dir() -> Path | None:
@@ -40,17 +42,11 @@ class PlainPostgresql:
     def __init__(self, bin_dir: Path) -> None:
         self._bin = bin_dir
         self._user = unprivileged_user()
-        home = Path("/var/lib/twinstar") if self._user else None
-        if home:
-            home.mkdir(exist_ok=True)
-        self.directory = Path(tempfile.mkdtemp(prefix="plain-", dir=home))
+        self.directory = make_room("plain-")
         if self._user:
             shutil.chown(self.directory, self._user)
         self._data = self.directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
         subprocess.run(
             [bin_dir / "initdb", "-D", self._data, "-U", "app", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"],
             user=self._user,
@@ -58,6 +54,7 @@ class PlainPostgresql:
             stdout=subprocess.DEVNULL,
             cwd="/",
         )
+        self.port = find_free_ports("127.0.0.1", 1)[0]
 
     @property
     def dsn(self) -> str:
@@ -87,6 +84,7 @@ class PlainPostgresql:
                 psycopg.connect(self.dsn).close()
                 return
             except psycopg.OperationalError:
+                assert self._process.poll() is None, (self.directory / "log").read_text()[-800:]
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.05)
@@ -99,6 +97,13 @@ class PlainPostgresql:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(sent)
             self._process.wait(30)
+
+    def wait_for_the_end(self) -> None:
+        """Of all its processes: they outlive their main one by a moment, serve meanwhile, and hold its memory."""
+        until = time.monotonic() + 30
+        while left := procfs.of_directory(self._data):
+            assert time.monotonic() < until, f"these go on without their main process: {left}"
+            time.sleep(0.01)
 
     def remove(self) -> None:
         self.stop()

@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
 
 @pytest.mark.parametrize("fault", ["kill-node", "hang-node"])
 def test_a_lost_node_concerns_its_own_clients_alone(folder: Folder, fault: str) -> None:
-    done = folder.run("drill", fault, "--length-ms", "2000", "--json", "drill.json", timeout=280)
+    done = folder.run("drill", fault, "--length-ms", "2000", "--pause-ms", "15", "--json", "drill.json", timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((folder.path / "drill.json").read_text())
     figures, run = report["summary"], report["repetitions"][0]["faulty"]

@@ -11,6 +11,8 @@ from tests.cli.local import Folder
 from twinstar.cli.namespaces import network
 from twinstar.model.errors import EnvironmentTrouble
 
+BRIEF = ("--length-ms", "2000", "--pause-ms", "15")
+
 pytestmark = [pytest.mark.slow]
 
 
@@ -25,7 +27,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_a_partition_is_survived_measured_and_leaves_nothing(folder: Folder) -> None:
-    done = folder.run("drill", "partition", "--json", "drill.json", timeout=150)
+    done = folder.run("drill", "partition", *BRIEF, "--json", "drill.json", timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((folder.path / "drill.json").read_text())
     assert report["summary"]["survived"]
@@ -36,8 +38,7 @@ def test_a_partition_is_survived_measured_and_leaves_nothing(folder: Folder) -> 
 
 def test_where_every_node_takes_writes_both_sides_go_on_and_are_equal_afterwards(folder: Folder) -> None:
     """A drill ends in an error when its nodes do not come to have the same rows (`drill.rows`)."""
-    brief = ("--length-ms", "2000", "--clients", "6")
-    done = folder.run("drill", "partition", "--strategy", "active-active", *brief, "--json", "drill.json", timeout=150)
+    done = folder.run("drill", "partition", "--strategy", "active-active", *BRIEF, "--json", "drill.json", timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((folder.path / "drill.json").read_text())
     figures, run = report["summary"], report["repetitions"][0]["faulty"]
@@ -47,7 +48,7 @@ def test_where_every_node_takes_writes_both_sides_go_on_and_are_equal_afterwards
     cut_ms = max(attempt["ended_ms"] for attempt in told if attempt["node"] == run["target"])
     alone = [attempt for attempt in run["beside"] if attempt["started_ms"] > cut_ms]
     assert {(each["node"], each["outcome"]) for each in alone} == {(run["target"], "acknowledged")}
-    assert figures["cut_off_acknowledged"] >= len(alone) > 50
+    assert figures["cut_off_acknowledged"] >= len(alone) > 20
     assert {each["node"] for each in told if each["started_ms"] > cut_ms} == {"n1", "n2", "n3"} - {run["target"]}
     assert folder.processes() == []
 

@@ -8,20 +8,26 @@ from pathlib import Path
 import pytest
 
 from tests.cli.local import Folder
+from twinstar.model.timing import Timings
+
+BRIEF = ("--length-ms", "2000", "--pause-ms", "15")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def test_a_drill_of_a_killed_node_is_survived_measured_and_written_down(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    done = folder.run("drill", "kill-node", "--json", "drill.json", "--html", "drill.html", timeout=280)
+    done = folder.run("drill", "kill-node", *BRIEF, "--json", "drill.json", "--html", "drill.html", timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "drill.json").read_text())
     figures = report["summary"]
     assert figures["survived"]
     assert figures["lost"] == figures["phantoms"] == 0
     assert figures["changes_of_leader"] == 1
-    assert figures["median_outage_ms"] > figures["control_median_ms"]
+    # As long as silence must last. A busy machine may keep a client waiting for longer, without a fault too.
+    fast = Timings.preset("fast")
+    assert figures["median_outage_ms"] >= fast.suspicion_floor_ms - fast.heartbeat_ms
+    assert figures["control_median_ms"] > 0
     run = report["repetitions"][0]["faulty"]
     assert run["outage_from_ms"] <= run["fault_at_ms"] + 1_000
     assert run["outage_to_ms"] > run["fault_at_ms"]

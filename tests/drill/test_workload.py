@@ -43,20 +43,20 @@ def test_a_killed_server_is_one_gap_and_loses_nothing(server: PlainPostgresql) -
         until(lambda: clients.counters.acknowledged > 50)
         from_ms = boot_ms()
         server.stop(signal.SIGKILL)
-        killed_ms = boot_ms()
+        server.wait_for_the_end()
+        gone_ms = boot_ms()
         time.sleep(0.5)
+        starts_ms, before = boot_ms(), clients.counters.acknowledged
         server.start()
-        restarted_ms, before = boot_ms(), clients.counters.acknowledged
         until(lambda: clients.counters.acknowledged > before + 50)
         attempts = clients.stop()
     found = audit(attempts, present(server.dsn, "r1"))
     assert found.sound
     assert found.unknown >= 1
     gap = longest_gap(attempts, from_ms, attempts[-1].ended_ms)
-    # The backends outlive their postmaster by a moment, and serve.
-    assert gap.from_ms <= killed_ms + 1_000
-    assert gap.to_ms >= restarted_ms - 1_000
-    assert gap.length_ms >= 400
+    # What was acknowledged before may have been read by the client a moment later.
+    assert gap.from_ms <= gone_ms + 400
+    assert gap.to_ms >= starts_ms
 
 
 def test_rows_taken_away_behind_its_back_are_found_lost(server: PlainPostgresql) -> None:
@@ -110,13 +110,12 @@ def test_at_the_deadline_the_socket_is_closed_and_nothing_is_cancelled(server: P
         until(lambda: clients.counters.acknowledged > 5)
         server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         server.execute("SELECT pg_reload_conf()")
-        until(lambda: clients.counters.unknown >= 2)
+        waiting = "SELECT count(*) >= 2 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         with psycopg.connect(server.dsn, autocommit=True) as admin:
-            waiting = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall()
+            until(lambda: clients.counters.unknown >= 2 and admin.execute(waiting.encode()).fetchall() == [(True,)])
         server.execute("ALTER SYSTEM RESET synchronous_standby_names")
         server.execute("SELECT pg_reload_conf()")
         attempts = clients.stop()
-    assert waiting[0][0] >= 2
     late = [attempt for attempt in attempts if attempt.why == "deadline"]
     assert len(late) >= 2
     assert all(attempt.outcome is Outcome.UNKNOWN for attempt in late)

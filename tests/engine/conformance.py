@@ -71,6 +71,15 @@ async def until_status(bench: Bench, member: str, *wanted: EngineStatus) -> Engi
     return state
 
 
+async def until_told(bench: Bench, member: str) -> EngineState:
+    """What is inspected once a database that runs has answered: on a busy machine it may do so too late at first, and
+    files alone say little.
+    """
+    while (state := await bench.engine(member).inspect()).position is None:
+        await bench.clock.sleep_ms(5)
+    return state
+
+
 async def new_primary(bench: Bench, member: str = "a") -> Engine:
     engine = bench.engine(member)
     await engine.bootstrap("nonce", quiet)
@@ -93,7 +102,7 @@ class Alone:
     async def test_a_new_database_is_a_primary_that_acknowledges_nothing(self, bench: Bench) -> None:
         engine = bench.engine("a")
         identifier = await engine.bootstrap("nonce", quiet)
-        state = await engine.inspect()
+        state = await until_told(bench, "a")
         assert state.status is EngineStatus.PRIMARY
         assert state.position is not None
         assert state.position.timeline == 1
@@ -126,7 +135,7 @@ class Alone:
 
     async def test_an_orderly_stop_says_where_it_stopped_and_start_makes_a_standby(self, bench: Bench) -> None:
         engine = await new_primary(bench)
-        running = await engine.inspect()
+        running = await until_told(bench, "a")
         assert await engine.stop(LONG_MS)
         stopped = await engine.inspect()
         assert (stopped.status, stopped.pid, stopped.run) == (EngineStatus.STOPPED, None, "")
@@ -135,7 +144,7 @@ class Alone:
         assert stopped.shut_down_at >= running.position
         assert stopped.system_identifier == running.system_identifier
         await engine.start()
-        state = await engine.inspect()
+        state = await until_told(bench, "a")
         assert (state.status, state.upstream, state.receiving) == (EngineStatus.STANDBY, None, False)
         assert state.shut_down_at is None
         assert state.position is not None
@@ -203,7 +212,7 @@ class Together:
         names = Names(5, frozenset({"b"}), 1)
         began = await engine.promote(5, names)
         assert began.timeline == 5
-        state = await engine.inspect()
+        state = await until_told(bench, "a")
         assert (state.status, state.names) == (EngineStatus.PRIMARY, names)
         assert not await bench.commit("a", SHORT_MS)
 
@@ -256,7 +265,7 @@ class Together:
         for epoch in (5, 3):
             with pytest.raises(ProtocolBreach):
                 await engine.promote(epoch, Names(epoch, frozenset({"b"}), 1))
-        assert (await engine.inspect()).status is EngineStatus.STANDBY
+        assert (await until_told(bench, "a")).status is EngineStatus.STANDBY
         assert (await engine.promote(6, Names(6, frozenset({"b"}), 1))).timeline == 6
 
     async def test_a_start_forgets_whom_to_follow_and_who_may_confirm(self, bench: Bench) -> None:
@@ -293,7 +302,9 @@ class Together:
         ended = frozenset(each.pid for each in await leader.attachments())
         await leader.end_walsenders(ended)
         assert await bench.commit("a", LONG_MS)
-        assert not ended & {each.pid for each in await leader.attachments()}
+        # In its last moment a sender may still have taken the confirmation.
+        while ended & {each.pid for each in await leader.attachments()}:
+            await bench.clock.sleep_ms(5)
 
     async def test_a_diverged_leader_loses_what_nobody_confirmed(self, bench: Bench) -> None:
         leader = await new_primary(bench)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.guard.nodes import SOURCE, Node, boot_ms, until
+from tests.stopping import stop
 from twinstar.model.address import Address
 from twinstar.model.wire import EngineWord
 from twinstar.ports import procfs
@@ -136,21 +137,23 @@ def test_a_lease_that_is_over_ends_the_leader_with_its_strays(node: Node) -> Non
 
 def test_a_renewed_lease_keeps_the_leader(node: Node) -> None:
     run = node.start_database()
-    node.start_guard(durability="async", lease_ms=1_000.0)
-    for _ in range(10):
-        node.tell(run, lease_until_ms=boot_ms() + 1_000)
-        time.sleep(0.2)
+    node.start_guard(durability="async", lease_ms=1_500.0)
+    ends_ms = boot_ms() + 2_000
+    while boot_ms() < ends_ms:
+        node.tell(run, lease_until_ms=boot_ms() + 1_500)
+        time.sleep(0.05)
     assert node.living() == 3
     assert node.peer.words_until(RUNNING)[-1] is RUNNING
 
 
 def test_a_stopped_guard_that_continues_still_ends_a_leader_whose_lease_is_over(node: Node) -> None:
     run = node.start_database()
-    node.start_guard(durability="async", lease_ms=1_000.0)
-    node.tell(run, lease_until_ms=boot_ms() + 300)
+    node.start_guard(durability="async", lease_ms=3_000.0)
+    until_ms = boot_ms() + 1_500
+    node.tell(run, lease_until_ms=until_ms)
     node.peer.heartbeat_of(RUNNING)
-    os.kill(node.guard_pid, signal.SIGSTOP)
-    time.sleep(0.6)
+    stop(node.guard_pid)
+    until(lambda: boot_ms() > until_ms + 200, "the lease is over")
     assert node.living() == 3
     os.kill(node.guard_pid, signal.SIGCONT)
     node.peer.heartbeat_of(DEAD)
@@ -181,7 +184,7 @@ def test_a_silent_agents_database_is_ended_only_if_it_does_not_answer(node: Node
     node.tell(run)
     node.peer.heartbeat_of(RUNNING)
     if hangs:
-        os.kill(pid(run), signal.SIGSTOP)
+        stop(pid(run))
         assert node.peer.heartbeat_of(DEAD).run == run
     else:
         until(lambda: node.peer.next_heartbeat().agent_age_ms > 2_500, "several tests")

@@ -48,9 +48,8 @@ class Lab:
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, folder: Path, durability: str, lease_ms: int | None = None) -> Iterator[Lab]:
+    def of(cls, folder: Path, wishes: Wishes) -> Iterator[Lab]:
         """Raises EnvironmentTrouble where there are no namespaces."""
-        wishes = Wishes(durability=durability, store="etcd", preset=PRESET, lease_ms=lease_ms)
         with network([*hosts_of(wishes), CLIENTS, WATCH]) as net:
             lab = cls(folder, net, wishes)
             try:

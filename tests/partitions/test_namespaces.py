@@ -29,12 +29,22 @@ def listener(net: Network, host: str, kind: socket.SocketKind) -> socket.socket:
         ear = socket.socket(socket.AF_INET, kind)
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         ear.bind((net.address(host), PORT))
-        ear.settimeout(0.3)
+        ear.settimeout(10)
         return ear
 
 
 def hears(net: Network, sender: str, receiver: str) -> bool:
+    """Within as long as a busy machine may need."""
+    return _hears(net, sender, receiver, 10)
+
+
+def is_deaf(net: Network, host: str, *, to: str) -> bool:
+    return not _hears(net, to, host, 0.3)
+
+
+def _hears(net: Network, sender: str, receiver: str, patience_s: float) -> bool:
     with listener(net, receiver, socket.SOCK_DGRAM) as ear:
+        ear.settimeout(patience_s)
         with net.inside(sender), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
             mouth.sendto(b"word", (net.address(receiver), PORT))
         try:
@@ -55,7 +65,7 @@ def test_hosts_reach_each_other_and_the_machine_has_nothing_of_it(net: Network) 
 
 def test_a_cut_has_one_direction_and_concerns_nobody_else(net: Network) -> None:
     net.cut([("a", "b")])
-    assert not hears(net, "a", "b")
+    assert is_deaf(net, "b", to="a")
     assert hears(net, "b", "a")
     assert hears(net, "a", "c")
     net.join([("a", "b")])
@@ -66,7 +76,7 @@ def test_a_cut_is_silence_to_a_connection_which_goes_on_when_it_is_over(net: Net
     with listener(net, "b", socket.SOCK_STREAM) as ear:
         ear.listen()
         with net.inside("a"):
-            caller = socket.create_connection((net.address("b"), PORT), timeout=0.3)
+            caller = socket.create_connection((net.address("b"), PORT), timeout=10)
         with caller, ear.accept()[0] as called:
             called.settimeout(0.3)
             net.cut(net.apart("a"))

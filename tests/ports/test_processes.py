@@ -64,9 +64,12 @@ async def test_a_cancelled_command_leaves_nothing(processes: SystemProcesses, tm
 async def test_a_spawned_process_has_a_session_of_its_own_and_its_end_is_seen(
     processes: SystemProcesses, tmp_path: Path
 ) -> None:
-    run = spawn(processes, tmp_path / "log", "sh", "-c", "echo begun; exec sleep 600")
+    log = tmp_path / "log"
+    run = spawn(processes, log, "sh", "-c", "echo begun; exec sleep 600")
     pid = int(run.partition(":")[0])
     try:
+        while not log.read_text():
+            await SystemClock().sleep_ms(5)
         assert os.getsid(pid) == pid
         ended = asyncio.create_task(processes.ended(run))
         await asyncio.sleep(0.02)
@@ -80,7 +83,7 @@ async def test_a_spawned_process_has_a_session_of_its_own_and_its_end_is_seen(
     # Reaped as well: not even a zombie keeps the pid.
     assert not processes.signal(pid, Signal.TERMINATE)
     await processes.ended(run)
-    assert (tmp_path / "log").read_text() == "begun\n"
+    assert log.read_text() == "begun\n"
 
 
 async def test_a_process_that_somebody_else_reaped_is_forgotten(processes: SystemProcesses, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stopping import stop
 from twinstar.model.errors import EnvironmentTrouble
 from twinstar.ports import procfs
 
@@ -33,10 +34,15 @@ def end(directory: Path) -> None:
     asyncio.run(procfs.end_all_of(directory, lambda duration_ms: asyncio.sleep(duration_ms / 1000)))
 
 
+def _sleepers(directory: Path) -> int:
+    """How many have become what they were forked for."""
+    return [process.title for process in procfs.of_directory(directory)].count("sleep 600")
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     main = subprocess.Popen(["/bin/sh", "-c", TREE], cwd=tmp_path, start_new_session=True)
-    until(lambda: len(procfs.of_directory(tmp_path)) == 4)
+    until(lambda: _sleepers(tmp_path) == 2)
     yield main
     end(tmp_path)
     main.wait()
@@ -71,7 +77,7 @@ def test_orphans_are_found_by_their_directory(tree: subprocess.Popen[bytes], tmp
     until(lambda: procfs.run_id(tree.pid) is None)
     left = procfs.of_directory(tmp_path)
     assert tree.pid not in {process.pid for process in left}
-    assert [process.title for process in left].count("sleep 600") == 2
+    assert _sleepers(tmp_path) == 2
     assert len(left) == 3
 
 
@@ -183,8 +189,7 @@ def test_another_process_with_the_same_pid_is_spared(tree: subprocess.Popen[byte
 
 
 def test_ending_all_of_a_directory_leaves_nobody(tree: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    for process in procfs.of_directory(tmp_path):
-        os.kill(process.pid, signal.SIGSTOP)
+    stop(*(process.pid for process in procfs.of_directory(tmp_path)))
     end(tmp_path)
     assert procfs.of_directory(tmp_path) == ()
 

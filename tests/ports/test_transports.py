@@ -14,9 +14,9 @@ from twinstar.model.errors import EnvironmentTrouble
 from twinstar.ports.free_ports import find_free_ports
 from twinstar.ports.randomness import SystemRandomness
 from twinstar.ports.transports import SystemTransports, Transports
-from twinstar.simulation.freezing import Gate
-from twinstar.simulation.streams import VirtualTransports
-from twinstar.simulation.wires import Wires
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.streams import VirtualTransports
+from twinstar.simulation.world.wires import Wires
 
 PATIENCE_S = 20.0
 

@@ -32,10 +32,12 @@ class Statements(Agents):
             self._said[member] = replace(OPEN, wall_us=time.time_ns() // 1000, **changes)
             self._send(member, self._said[member])
 
-    def hush(self, member: str) -> None:
-        """It says nothing from now on."""
+    def hush(self, *members: str) -> None:
+        """They say their last words, all at once, and nothing from now on."""
         with self._lock:
-            self._said.pop(member, None)
+            for member in members:
+                if (last := self._said.pop(member, None)) is not None:
+                    self._send(member, last)
 
     def _go_on(self) -> None:
         with self._lock:

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from typing import Any
 
 import psycopg
 
-from tests.engine.postgresql.lab import AS_ROOT, HOME, SYSTEM_USER, command, environment, installed, system_user, until
+from tests.engine.postgresql.lab import AS_ROOT, SYSTEM_USER, command, environment, installed, system_user, until
+from tests.room import make_room
 from twinstar.ports.free_ports import find_free_ports
 
 USER = "app"
@@ -106,7 +106,7 @@ def connect(port: int, **options: Any) -> psycopg.Connection[Any]:
 @contextmanager
 def databases(version: str, *names: str, **settings: object) -> Iterator[list[Database]]:
     """Running servers of a version, each made anew, and no trace of them afterwards."""
-    root = Path(tempfile.mkdtemp(prefix="router-", dir=HOME if AS_ROOT else None))
+    root = make_room("router-")
     _give(root)
     ports = find_free_ports("127.0.0.1", len(names))
     made = [

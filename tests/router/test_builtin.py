@@ -18,6 +18,7 @@ from tests.engine.postgresql.lab import until
 from tests.router.conformance import RouterConformance
 from tests.router.world import MEMBERS, World, environment, world
 from twinstar.router.builtin import SURPLUS
+from twinstar.router.watcher import ASK_OPEN_MS
 
 COMMAND = [sys.executable, "-m", "twinstar.router", "--config"]
 
@@ -118,6 +119,14 @@ def test_agents_are_asked_often_only_while_nobody_is_open(alone: World) -> None:
     alone.start()
     until(lambda: len(alone.agents.hellos) > 60, "the router asks")
     alone.lead("a")
-    before = len(alone.agents.hellos)
+    until(lambda: quiet_for(alone, 0.5), "nobody is asked for a while")
+    before, began = len(alone.agents.hellos), time.monotonic()
     time.sleep(1.5)
-    assert len(alone.agents.hellos) - before <= 3 * len(MEMBERS)
+    rounds = (time.monotonic() - began) * 1000 / ASK_OPEN_MS + 1
+    assert len(alone.agents.hellos) - before <= rounds * len(MEMBERS)
+
+
+def quiet_for(one: World, seconds: float) -> bool:
+    before = len(one.agents.hellos)
+    time.sleep(seconds)
+    return len(one.agents.hellos) == before

@@ -74,6 +74,20 @@ def test_who_falls_silent_loses_its_clients_to_the_others(told: Told) -> None:
     assert told.say(a=OPEN).route.ended == {}
 
 
+def test_who_was_silent_while_nobody_was_heard_keeps_its_clients(told: Told) -> None:
+    """Nodes speak one after another: when the router hears nobody, one of them is always the first to be silent."""
+    told.say(a=OPEN).later(SILENCE_MS / 3).say(b=OPEN).later(SILENCE_MS * 3 / 4)
+    assert (told.route.any, told.route.ended) == (("b",), {})
+    told.later(SILENCE_MS)
+    assert (told.route.any, told.route.ended) == ((), {})
+    told.say(b=OPEN)
+    assert (told.route.any, told.route.ended) == (("b",), {}), "a may speak next"
+    told.later(SILENCE_MS - 1).say(b=OPEN)
+    assert told.route.ended == {}
+    told.later(1).say(b=OPEN)
+    assert told.route.ended == {"a": "it is silent"}
+
+
 def test_while_nobody_is_heard_sessions_stay_and_new_ones_wait(told: Told) -> None:
     route = told.say(a=OPEN, b=CLOSED).later(SILENCE_MS + 1).route
     assert (route.any, route.ended, route.why) == ((), {"b": "its clock is off"}, Why.NOBODY_OPEN)

@@ -7,6 +7,7 @@ import ipaddress
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -16,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.engine.postgresql.lab import installed, until
-from tests.router.conformance import in_thread, outcome, reached, sessions, sleeping, where
-from tests.router.servers import databases
+from tests.router.conformance import at_work, in_thread, outcome, pid_of, reached, sessions, where
+from tests.router.servers import Database, databases
 from tests.router.world import World, world
 
 COMMAND = [sys.executable, "-m", "twinstar.router", "--config"]
@@ -46,6 +47,14 @@ def with_openssl() -> str | None:
     return next(linked, None)
 
 
+def encrypts(database: Database) -> bool:
+    try:
+        database.connect(sslmode="require").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     version = with_openssl()
@@ -59,6 +68,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             with database.connect() as session:
                 session.execute("alter system set ssl = on")
                 session.execute("select pg_reload_conf()")
+            until(partial(encrypts, database), "the server encrypts")
         folder = tmp_path_factory.mktemp("world")
         (folder / "root.crt").write_bytes(certificate)
         with world(folder, made, COMMAND) as one:
@@ -125,8 +135,9 @@ def test_a_cancel_reaches_a_session_that_nobody_can_read(
     one.lead("c", "a", "b") if role == "read" else one.lead("b", "a")
     with encrypted(one, role) as session, encrypted(one, role) as other:
         assert where(other) == where(session)  # one host's sessions stay together, so that a cancel finds them
+        pid = pid_of(session)
         failed = in_thread(lambda: outcome(session, "select pg_sleep(20)"))
-        until(lambda: sleeping(one) == 1, "the server works for the client")
+        until(lambda: at_work(one, pid), "the server works for the client")
         cancel(session)
         assert failed() == "QueryCanceled"
 

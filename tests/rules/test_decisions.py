@@ -803,3 +803,60 @@ def test_can_seal() -> None:
     assert can_seal(view("n2", promise=EPOCH + 1, handing_over=True), REGISTER)
     assert not can_seal(view("n2", promise=EPOCH + 2), REGISTER)
     assert not can_seal(view("n2", engine=STOPPED), REGISTER)
+
+
+# -- witnesses ---------------------------------------------------------------------------------------------------------
+
+TWO = REGISTER.but(copies=frozenset({"n1", "n2"}))
+WITNESSED = replace(SETTINGS, members=("n1", "n2"), witnesses=("w1",))
+HEARS = Peer(heard=True, ever_heard=True, agent_age_ms=20)
+AGREES = replace(HEARS, suspects=True)
+
+
+@pytest.mark.parametrize(
+    ("witness", "moves"),
+    [
+        (HEARS, False),
+        (AGREES, True),
+        (Peer(silent=True, ever_heard=True), True),
+        (replace(HEARS, agent_age_ms=SETTINGS.election_timeout_ms + 1), True),
+    ],
+    ids=["hears the leader, or has not answered", "agrees", "is silent itself", "has an agent that hangs"],
+)
+def test_with_two_copies_a_witness_tells_a_death_from_a_broken_link(witness: Peer, moves: bool) -> None:
+    seen = view("n2", register=TWO, settings=WITNESSED, peers={"n1": SILENT, "w1": witness})
+    plan = decide(seen)
+    assert (plan.change is not None) == moves
+    assert plan.ask_about == "n1"
+    if moves:
+        assert change_of(plan).copies == TWO.copies, "a witness is no copy"
+
+
+def test_a_witness_holds_an_accusation_back_for_a_while_only() -> None:
+    """The leader may hear the witness, and not the store: then nobody else could ever serve."""
+    long_ms = 2 * SETTINGS.voter_removal_ms + 5 * SETTINGS.election_timeout_ms
+    seen = view(
+        "n2", register=TWO, settings=WITNESSED, peers={"n1": replace(SILENT, silent_for_ms=long_ms), "w1": HEARS}
+    )
+    assert decide(seen).change is not None
+    assert decide(replace(seen, epoch_age_ms=long_ms - 1)).change is None, "who leads anew has its time again"
+
+
+def test_a_witness_stands_in_nobodys_way_who_could_serve() -> None:
+    """Two of three voters confirm to each other what the leader, cut off from both, cannot have confirmed."""
+    settings = replace(SETTINGS, witnesses=("w1",))
+    assert decide(view("n2", settings=settings, peers={"n1": SILENT, "n3": ACCUSES, "w1": HEARS})).change is not None
+
+
+def test_a_witness_says_nothing_against_a_guards_word() -> None:
+    seen = view("n2", register=TWO, settings=WITNESSED, peers={"n1": DEAD, "w1": HEARS})
+    assert change_of(decide(seen)).reason == Reason.DATABASE_DEAD
+
+
+@pytest.mark.parametrize("there", [1, 2, 3])
+def test_of_several_witnesses_most_must_hear_the_leader(there: int) -> None:
+    names = ("w1", "w2", "w3")
+    words = {name: HEARS if index < there else AGREES for index, name in enumerate(names)}
+    settings = replace(WITNESSED, witnesses=names)
+    plan = decide(view("n2", register=TWO, settings=settings, peers={"n1": SILENT, **words}))
+    assert (plan.change is None) == (there >= 2)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twinstar.model.timing import Timings
@@ -94,6 +94,7 @@ def test_a_longer_silence_is_never_less_suspicious(timings: Timings, intervals: 
 
 
 @given(PRESETS, gaps, st.floats(0, 10_000))
+@example(Timings.preset("balanced"), [1.9292369349547016, 594.8192719124795, 1999.7061207332113], 1500.0)
 def test_the_verdict_does_not_change_before_the_moment_announced(
     timings: Timings, intervals: list[float], silent_ms: float
 ) -> None:

@@ -16,9 +16,7 @@ from twinstar.rules.election import majority
 from twinstar.simulation.ablations.catalogue import CATALOGUE
 from twinstar.simulation.ablations.swap import Ablation, Swap, UnknownTarget, always, applied
 from twinstar.simulation.ablations.table import chosen, named
-from twinstar.simulation.directed import DIRECTED
-from twinstar.simulation.disaster import STAGED
-from twinstar.simulation.menu import MENU
+from twinstar.simulation.faults.disaster import EVERYTHING
 
 
 def _now(swap: Swap) -> object:
@@ -67,7 +65,7 @@ def test_who_covers_for_another_is_in_the_catalogue_and_said() -> None:
 
 
 def test_each_is_looked_for_by_traps_that_there_are() -> None:
-    faults = {fault.name for fault in (*MENU, *STAGED, *DIRECTED)}
+    faults = {fault.name for fault in EVERYTHING}
     assert {name for each in CATALOGUE for name in each.aimed} <= faults
     assert all(each.aimed for each in CATALOGUE)
 
@@ -81,12 +79,9 @@ def _table(*options: str) -> list[dict[str, Any]]:
 
 _A_HANDFUL = (
     "durable promise",
-    "wait for p",
-    "the successor has all",
     "every sealed copy may name",
     "a deaf leader is replaced",
     "a broken-off promotion is ended",
-    "the register is looked at before a promotion",
     "a guard keeps the lease that it knows",
 )
 

@@ -19,10 +19,10 @@ from twinstar.model.wire import Serving
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.client import Client
 from twinstar.simulation.cluster import Cluster
+from twinstar.simulation.database.senders import Sender
 from twinstar.simulation.member import Member
-from twinstar.simulation.memory_store import Faults
 from twinstar.simulation.plan import Plan
-from twinstar.simulation.senders import Sender
+from twinstar.simulation.stores.memory import Faults
 
 SEEDS = range(2)
 seeds = pytest.mark.parametrize("seed", SEEDS)

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from twinstar.simulation.clocks import MachineClock
-from twinstar.simulation.virtual_time import VirtualLoop, run_virtually
+from twinstar.simulation.world.clocks import MachineClock
+from twinstar.simulation.world.virtual_time import VirtualLoop, run_virtually
 
 Story = Callable[[MachineClock, VirtualLoop], Awaitable[None]]
 

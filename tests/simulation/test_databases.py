@@ -12,7 +12,7 @@ from tests.simulation.test_bad_days import by_hand, serves_on, serving
 from twinstar.model.effects import Follow
 from twinstar.rules.active_passive import operator
 from twinstar.simulation.cluster import Cluster
-from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.database.engine import VirtualEngine
 
 seeds = pytest.mark.parametrize("seed", range(2))
 

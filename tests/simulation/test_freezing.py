@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from twinstar.simulation.freezing import Gate, outside
-from twinstar.simulation.virtual_time import VirtualLoop, run_virtually
+from twinstar.simulation.world.freezing import Gate, outside
+from twinstar.simulation.world.virtual_time import VirtualLoop, run_virtually
 
 
 def virtually(story: Callable[[Gate], Awaitable[None]]) -> None:

@@ -10,9 +10,9 @@ import pytest
 from tests.simulation.play import leader_of, play, standbys_of
 from twinstar.model.register import Durability
 from twinstar.simulation.cluster import Cluster
-from twinstar.simulation.menu import MENU
+from twinstar.simulation.faults.menu import MENU
+from twinstar.simulation.faults.scene import Scene
 from twinstar.simulation.plan import Plan
-from twinstar.simulation.scene import Scene
 
 FAULTS = {fault.name: fault for fault in MENU}
 

@@ -9,11 +9,11 @@ import pytest
 
 from twinstar.model.address import Address
 from twinstar.model.errors import EnvironmentTrouble
-from twinstar.simulation.clocks import MachineClock
-from twinstar.simulation.freezing import Gate
-from twinstar.simulation.network import VirtualNetwork
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualLoop, run_virtually
-from twinstar.simulation.wires import Weather, Wires
+from twinstar.simulation.world.clocks import MachineClock
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.network import VirtualNetwork
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualLoop, run_virtually
+from twinstar.simulation.world.wires import Weather, Wires
 
 A, B = Address("a", 1), Address("b", 1)
 FAIR = Weather(late=0, twice=0)

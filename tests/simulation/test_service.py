@@ -11,11 +11,11 @@ from tests.simulation.play import leader_of, led_anew, play
 from twinstar.histories.operation import Outcome
 from twinstar.router.base import Role
 from twinstar.simulation.cluster import Cluster
-from twinstar.simulation.freezing import Gate
 from twinstar.simulation.member import Member
 from twinstar.simulation.service import Service
 from twinstar.simulation.sessions import Conversation
-from twinstar.simulation.streams import VirtualTransports
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.streams import VirtualTransports
 
 seeds = pytest.mark.parametrize("seed", range(3))
 PAUSE_MS = 15.0

@@ -9,10 +9,10 @@ import pytest
 
 from tests.ports.test_transports import End
 from twinstar.model.address import Address
-from twinstar.simulation.freezing import Gate
-from twinstar.simulation.streams import VirtualTransports
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualLoop, run_virtually
-from twinstar.simulation.wires import Weather, Wires
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.streams import VirtualTransports
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualLoop, run_virtually
+from twinstar.simulation.world.wires import Weather, Wires
 
 AT = Address("b", 1)
 

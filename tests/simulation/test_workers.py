@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import deque
 from contextlib import closing
@@ -60,6 +61,30 @@ def test_who_stops_early_waits_for_nobody(tmp_path: Path) -> None:
     with closing(on_all_processors(hang, lambda: next(left, None), 2)) as results:
         assert next(results) == (0, 0)
     assert not made.exists()
+
+
+def test_who_is_ended_while_it_clears_up_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            (tmp_path / "clearing").touch()
+            time.sleep(600)
+
+    def work(number: int) -> int:
+        if number == 1:
+            sys.unraisablehook = sys.__unraisablehook__  # as it is outside of pytest
+            Slow()
+        else:
+            while not (tmp_path / "clearing").exists():
+                time.sleep(0.01)
+        return number
+
+    left = iter([1, 0])
+    with closing(on_all_processors(work, lambda: next(left, None), 2)) as results:
+        assert sorted([next(results), next(results)]) == [(0, 0), (1, 1)]
+    assert capfd.readouterr().err == ""
 
 
 def test_a_process_that_was_ended_from_outside_is_said() -> None:

@@ -67,7 +67,7 @@ def _issue(
     addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     certificate = (
         _builder(common_name, key.public_key())
-        .add_extension(addresses, critical=False)
+        .add_extension(addresses, critical=common_name is None)  # RFC 5280: the name of who has no other
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .sign(authority, hashes.SHA256())
     )

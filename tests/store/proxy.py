@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+SLOW_S = 2.0
+
 
 class Proxy:
     """`async with Proxy(url) as proxy:` serves `proxy.url`. What is held back passes when it is let through again."""
@@ -16,6 +18,8 @@ class Proxy:
         self.requests_pass = asyncio.Event()
         self.answers_pass = asyncio.Event()
         self.let_through()
+        self.late_s = 0.0
+        """How late answers pass."""
         self.connections = 0
         self.held = asyncio.Event()
         """Set once something is held back."""
@@ -25,6 +29,18 @@ class Proxy:
     def let_through(self) -> None:
         self.requests_pass.set()
         self.answers_pass.set()
+
+    def hold_back(self) -> None:
+        self.requests_pass.clear()
+        self.answers_pass.clear()
+
+    def be_slow(self) -> None:
+        self.late_s = SLOW_S
+
+    def be_quick(self) -> None:
+        """What is still late comes too late: its connections are broken."""
+        self.late_s = 0.0
+        self.break_connections()
 
     def forget_connections(self) -> None:
         """The present connections stay open and are silent for ever; new ones pass."""
@@ -57,7 +73,7 @@ class Proxy:
         self._writers |= {writer, back}
         try:
             await asyncio.gather(
-                self._pass(reader, back, self.requests_pass), self._pass(there, writer, self.answers_pass)
+                self._pass(reader, back, self.requests_pass), self._pass(there, writer, self.answers_pass, late=True)
             )
         except asyncio.CancelledError:
             pass  # the test is over
@@ -67,12 +83,18 @@ class Proxy:
                 self._writers.discard(end)
             self._tasks.discard(task)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: asyncio.Event) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: asyncio.Event, *, late: bool = False
+    ) -> None:
+        loop = asyncio.get_running_loop()
         with suppress(OSError):
             while data := await source.read(65_536):
                 if not passes.is_set():
                     self.held.set()
                 await passes.wait()
+                if late and self.late_s:
+                    loop.call_later(self.late_s, sink.write, data)
+                    continue
                 sink.write(data)
                 await sink.drain()
         sink.close()

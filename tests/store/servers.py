@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import ssl
@@ -20,21 +19,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
+from tests.own_ports import free_ports
+from tests.stopping import stop
 from tests.store.certificates import Certificates
 from twinstar.config.schema import Tls
 from twinstar.config.tls import Purpose, ssl_context
 from twinstar.ports.clock import SystemClock
 from twinstar.ports.system_network import SystemNetwork
 from twinstar.store.embedded.client import EmbeddedStore
+from twinstar.store.endpoints import Patience
 from twinstar.store.etcd.client import EtcdStore
-from twinstar.store.etcd.endpoint import Endpoint, Failed, Login, Session
-from twinstar.store.etcd.endpoints import Patience
+from twinstar.store.etcd.endpoint import Endpoint, Login, Session
 from twinstar.store.etcd.messages import Json
+from twinstar.store.race import Failed
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
-START_S = 30.0
-# Longer than a healthy answer takes on a busy machine, short enough to wait for when there is none.
-TEST_PATIENCE = Patience(next_ms=100, deadline_ms=1_500, silence_ms=1_000)
+START_S = 90.0
+PATIENT = Patience(next_ms=3_000, deadline_ms=20_000, silence_ms=1_000)
+"""Where every server answers in the end. On a busy machine one may take a while; another one that is asked meanwhile
+would call it a conflict that the change has been made.
+"""
+ALERT = Patience(next_ms=100, deadline_ms=20_000, silence_ms=1_000)
+"""Where one server does not answer, and another one does."""
+HASTY = Patience(next_ms=100, deadline_ms=1_500, silence_ms=1_000)
+"""Where no answer is expected. Whether one comes in time is a matter of chance."""
 
 
 class Process:
@@ -58,6 +66,10 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         assert self._running is not None
         self._running.send_signal(number)
+
+    def stop(self) -> None:
+        """It stands still when this returns, until SIGCONT."""
+        stop(self.pid)
 
     def kill(self) -> None:
         """Also one that is stopped; nothing if it does not run."""
@@ -91,11 +103,14 @@ class EmbeddedServer:
         self.process.start()
         wait_until(self._accepts, self.process)
 
-    def open(self, cluster: str) -> EmbeddedStore:
-        return EmbeddedStore(self.socket, cluster, SystemClock(), SystemNetwork(), deadline_ms=1_000)
+    def open(self, cluster: str, deadline_ms: float = PATIENT.deadline_ms) -> EmbeddedStore:
+        return EmbeddedStore(self.socket, cluster, SystemClock(), SystemNetwork(), deadline_ms)
+
+    def open_hasty(self, cluster: str) -> EmbeddedStore:
+        return self.open(cluster, deadline_ms=1_000)
 
     async def hang(self) -> None:
-        self.process.signal(signal.SIGSTOP)
+        self.process.stop()
 
     async def resume(self) -> None:
         self.process.signal(signal.SIGCONT)
@@ -138,7 +153,8 @@ class EtcdCluster:
     def __init__(self, directory: Path, secured: Secured | None = None) -> None:
         self.secured = secured
         self._user: str | None = None
-        ports = free_ports(2 * self.MEMBERS)
+        with free_ports(2 * self.MEMBERS) as ports:
+            pass
         scheme = "https" if secured else "http"
         self.urls = [f"{scheme}://127.0.0.1:{port}" for port in ports[: self.MEMBERS]]
         peers = [f"http://127.0.0.1:{port}" for port in ports[self.MEMBERS :]]
@@ -161,7 +177,7 @@ class EtcdCluster:
         for member in self.members:
             member.kill()
 
-    def open(self, cluster: str, urls: list[str] | None = None, patience: Patience = TEST_PATIENCE) -> EtcdStore:
+    def open(self, cluster: str, urls: list[str] | None = None, patience: Patience = PATIENT) -> EtcdStore:
         secured = self.secured
         return EtcdStore(
             urls or self.urls,
@@ -173,9 +189,12 @@ class EtcdCluster:
             patience=patience,
         )
 
+    def open_hasty(self, cluster: str) -> EtcdStore:
+        return self.open(cluster, patience=HASTY)
+
     async def hang(self) -> None:
         for member in self.members:
-            member.signal(signal.SIGSTOP)
+            member.stop()
 
     async def resume(self) -> None:
         for member in self.members:
@@ -195,12 +214,17 @@ class EtcdCluster:
         for url, member in zip(self.urls, self.members, strict=True):
             await self._answers(url, member)
 
+    async def leads(self, member: int) -> bool:
+        """As it says itself."""
+        said = await self.ask(self.urls[member], "/maintenance/status", {})
+        return bool(said["leader"] == said["header"]["member_id"])
+
     async def ask(self, url: str, path: str, request: Json, user: str | None = None) -> Json:
         secured = self.secured
         login = secured.login(user) if secured and user else None
         endpoint = Endpoint(url, Session(SystemNetwork(), secured.context if secured else None, login))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 return await endpoint.ask(path, request)
         finally:
             await endpoint.close()
@@ -260,18 +284,6 @@ class EtcdCluster:
                 "bcrypt-cost": "4",
             }
         return [program, *(f"--{name}={value}" for name, value in options.items())]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the system gives to outgoing connections."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(12_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in found:
-                found.append(port)
-    return found
 
 
 def wait_until(ready: Callable[[], bool], process: Process) -> None:

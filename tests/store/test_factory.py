@@ -10,6 +10,7 @@ import pytest
 
 from tests.store.conformance import create
 from tests.store.servers import EmbeddedServer, EtcdCluster
+from tests.store.zookeeper import Ensemble
 from twinstar.config import schema
 from twinstar.config.secrets import Secrets
 from twinstar.model.errors import UsageError
@@ -26,8 +27,9 @@ from twinstar.config.secrets import Secrets
 from twinstar.ports.clock import SystemClock
 from twinstar.ports.system_network import SystemNetwork
 from twinstar.store.factory import open_store
+_LOADED = ("twinstar.store.embedded.client", "twinstar.store.zookeeper.client", "h11", "sqlite3")
 open_store(schema.Store.model_validate({0}), "c", SystemClock(), SystemNetwork(), Secrets(Path(".")))
-print([name for name in ("twinstar.store.embedded.client", "h11", "sqlite3") if name in sys.modules])
+print([name for name in _LOADED if name in sys.modules])
 """
 
 
@@ -46,6 +48,7 @@ def write_private(path: Path, text: str) -> Path:
     [
         ({"embedded": {"socket": "s", "file": "f"}}, ["twinstar.store.embedded.client"]),
         ({"etcd": {"endpoints": ["http://127.0.0.1:1"]}}, ["h11"]),
+        ({"zookeeper": {"hosts": ["127.0.0.1:1"]}}, ["twinstar.store.zookeeper.client"]),
     ],
 )
 def test_only_the_configured_client_is_loaded(settings: dict[str, object], loaded: list[str]) -> None:
@@ -77,6 +80,23 @@ async def test_etcd_with_everything(secured_etcd: EtcdCluster, tmp_path: Path, n
     )
     store = opened(schema.Store(etcd=settings), tmp_path)
     await create(store, f"named-{named}", b"")
+    await store.close()
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_zookeeper_with_everything(ensemble: Ensemble, tmp_path: Path, named: bool) -> None:
+    write_private(tmp_path / "zookeeper_password", "swordfish-71\n")
+    files = ensemble.certificates
+    pattern = files.client.certificate.with_name("{name}.pem")
+    settings = schema.ZooKeeperStore(
+        hosts=tuple(ensemble.secure_hosts),
+        chroot=f"/below/factory-{named}",
+        user="twinstar",
+        password_file=tmp_path / "zookeeper_password" if named else None,
+        tls=schema.Tls(certificate=pattern, key=pattern.with_suffix(".key"), authority=files.authority),
+    )
+    store = opened(schema.Store(zookeeper=settings), tmp_path)
+    await create(store, "k", b"")
     await store.close()
 
 

@@ -50,7 +50,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     units.mkdir()
     for unit in UNITS.glob("twinstar-*"):
         (units / unit.name).write_text(unit.read_text().replace("/opt/twinstar/bin", str(programs)))
-    names = [str(units / name) for name in (*NODE_UNITS, "twinstar-router.service")]
+    names = [str(units / name) for name in (*NODE_UNITS, "twinstar-store@n1.service", "twinstar-router.service")]
     result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *names],
         capture_output=True,
@@ -91,9 +91,10 @@ def test_what_a_unit_starts_is_there(name: str) -> None:
     if program.endswith("/python"):
         assert importlib.util.find_spec(f"{words[1]}.__main__")
         return
+    command = words[: next(i for i, word in enumerate(words) if word.startswith("--"))]
     main = "import sys; from twinstar.cli.main import main; sys.exit(main())"
     result = subprocess.run(
-        [sys.executable, "-c", main, words[0], "--help"],
+        [sys.executable, "-c", main, *command, "--help"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,10 +10,12 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from twinstar.config.derive import witness_named
 from twinstar.config.load import load
 from twinstar.model.errors import TwinstarError, UsageError
 from twinstar.ports.transports import stop_signals
@@ -41,17 +43,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 async def _run(path: Path, member: str) -> None:
     config = load(path)
-    # Only what the strategy needs is loaded: an agent is small.
+    witness = witness_named(config, member)
+    # Only what is needed is loaded: an agent is small.
+    if witness is not None:
+        from twinstar.agent.witness import system_witness_agent
+
+        await _until_asked(system_witness_agent(config, witness).run())
+        return
     if config.strategy == "active-active":
         from twinstar.agent.active_active.assembly import Assembly as NodeAssembly
 
-        parts = await NodeAssembly(config, member).build()
+        parts = await NodeAssembly(path, config, member).build()
     else:
         from twinstar.agent.assembly import Assembly
 
         parts = await Assembly(path, config, member).build()
+    try:
+        await _until_asked(parts.serve())
+    finally:
+        await parts.close()
+
+
+async def _until_asked(work: Coroutine[Any, Any, None]) -> None:
     with stop_signals() as stop:
-        running = asyncio.create_task(parts.serve())
+        running = asyncio.create_task(work)
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -60,7 +75,6 @@ async def _run(path: Path, member: str) -> None:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-            await parts.close()
 
 
 def _leaves(group: ExceptionGroup[TwinstarError]) -> Iterator[TwinstarError]:

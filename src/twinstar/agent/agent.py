@@ -168,7 +168,7 @@ class Agent:
         if register is not None:
             self.peers.probe(plan.probe | {member for member, peer in view.peers.items() if peer.overdue})
             if plan.ask_about:
-                self.peers.ask(plan.ask_about, register.epoch, register.voters)
+                self.peers.ask(plan.ask_about, register.epoch, register.voters.union(self.settings.rules.witnesses))
 
     def _begin_change(self, change: ChangeRegister) -> asyncio.Task[bool]:
         self._change = asyncio.create_task(self._carry_change(change), name=f"change: {change.reason}")
@@ -289,7 +289,7 @@ class Agent:
             now_ms=now,
             wall_ms=self._clock.wall_ms(),
             settings=self.settings.rules,
-            addresses={m: a.database for m, a in self.settings.addresses.items()},
+            addresses={m: a.database for m, a in self.settings.addresses.items() if a.database},
             register_seen=ledger.seen,
             register=register,
             revision=ledger.revision,

@@ -10,6 +10,8 @@ from twinstar.agent.agent import Agent
 from twinstar.agent.control import AgentControl
 from twinstar.agent.facts import ConfigFacts
 from twinstar.agent.forwarding import forwarding
+from twinstar.agent.member import RunningMember
+from twinstar.agent.migrating import Migration, leads_quietly
 from twinstar.agent.reloading import Reloading
 from twinstar.agent.running import Running
 from twinstar.agent.settings import agent_settings
@@ -29,7 +31,7 @@ from twinstar.ports.network import Network
 from twinstar.ports.processes import SystemProcesses
 from twinstar.ports.randomness import SystemRandomness
 from twinstar.ports.system_network import SystemNetwork
-from twinstar.store.factory import open_store
+from twinstar.store.factory import store_of
 
 
 class Assembly:
@@ -46,15 +48,17 @@ class Assembly:
         config = self._config
         server = await open_server(config, self._member, self.clock, SystemProcesses(self.clock))
         engine = PostgresqlEngine(server)
-        store = open_store(config.store, config.cluster, self.clock, self.network, self._secrets, self._member)
+        store = store_of(config, self.clock, self.network, self._secrets, self._member)
         settings = agent_settings(config, self._member, self._secrets.wire_key())
         probe = database_probe(self.network, self.clock, settings.timings.probe_deadline_ms)
         self.agent = Agent(settings, store, engine, self.clock, SystemRandomness(), self.network, probe)
         self.agent.pid = os.getpid()
         facts = ConfigFacts(config)
-        reloading = Reloading(self.agent, engine, facts, config, lambda: load(self._path))
+        running = RunningMember(self.agent, engine, facts)
+        reloading = Reloading(self._member, running, config, lambda: load(self._path))
         forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
-        control = AgentControl(self.agent, facts, self.clock, forward, reloading.reload)
+        migration = Migration(store, self._member, self.own.peers, forward, SystemRandomness(), leads_quietly)
+        control = AgentControl(self.agent, facts, self.clock, forward, reloading.reload, migration)
         api = Server(control, config.cluster, self._member, lambda: self._secrets.read(Secret.API_TOKEN), self.clock)
         return Running(api, store, lambda: self._start_api(api), (self.agent.run, control.refresh_history))
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twinstar.agent.agent import Agent
+from twinstar.agent.forwarding import Forward
+from twinstar.agent.migrating import Migration
 from twinstar.agent.report import Facts, cluster_status
 from twinstar.api.control import Health, HealthRole, Outcome
 from twinstar.api.metrics import Metrics
@@ -28,17 +30,21 @@ _HISTORY_FRESH_MS = 1_000
 
 _STANDS_BY = "Nobody leaves an active-passive cluster for a while: {instead}."
 
-Forward = Callable[[str, str, dict[str, Any]], Awaitable[Outcome]]
-
 
 class AgentControl:
     """`api.control.Control` over one agent. `forward` has another member's agent carry a command out."""
 
     def __init__(
-        self, agent: Agent, facts: Facts, clock: Clock, forward: Forward, reload: Callable[[], Awaitable[Outcome]]
+        self,
+        agent: Agent,
+        facts: Facts,
+        clock: Clock,
+        forward: Forward,
+        reload: Callable[[], Awaitable[Outcome]],
+        migration: Migration,
     ) -> None:
         self._agent, self._facts, self._clock = agent, facts, clock
-        self._forward, self._reload = forward, reload
+        self._forward, self._reload, self._migration = forward, reload, migration
         self._history: list[dict[str, Any]] = []
         self._started_wall_ms = clock.wall_ms()
 
@@ -206,6 +212,12 @@ class AgentControl:
 
     async def reload(self) -> Outcome:
         return await self._reload()
+
+    async def ready_to_migrate(self) -> Outcome:
+        return await self._migration.ready()
+
+    async def migrate(self, dry_run: bool) -> Outcome:
+        return await self._migration.migrate(dry_run)
 
     async def _pass_on(self, member: str, command: str, fields: dict[str, Any]) -> Outcome:
         """To another member's agent, if it is there: a machine that is off would be waited for without end."""

@@ -20,7 +20,7 @@ class ConfigFacts:
         self._config = config
         self.cluster = config.cluster
         self.policy: str = derive.policy(config)
-        self.store_kind = "etcd" if config.store.etcd else "embedded"
+        self.store_kind = config.store.kind
         self.write_dsn = dsn.client_dsn(config, "write")
         self.read_dsn = dsn.client_dsn(config, "read")
         self._nodes = {node.name: node for node in config.nodes}

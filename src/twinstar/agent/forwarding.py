@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from twinstar.agent.control import Forward
 from twinstar.api.client import Client
 from twinstar.api.control import Outcome
 from twinstar.model.address import Address
 from twinstar.model.errors import UsageError
+
+Forward = Callable[[str, str, dict[str, Any]], Awaitable[Outcome]]
 
 
 def forwarding(me: str, agents: Mapping[str, Address], client: Callable[[], Client]) -> Forward:

@@ -1,9 +1,7 @@
-"""The agent's hold on the store: the register as last seen, the seals, and one change at a time.
+"""The agent's hold on the register, the seals, and the history of leaderships: one change of the register at a time.
 
-A change whose answer did not come has an unknown outcome. It is settled when the register's revision has moved past
-the one it was based on: by a no-op compare-and-set on that revision, which either applies (then the first never will)
-or conflicts (then the register says what has happened). Until then `changing` stays true, and the rules behave as is
-safe in both cases. (`docs/protocol.md`, "Unknown outcomes".)
+While the outcome of one is unknown (`held.py` settles it) `changing` stays true, and the rules behave as is safe in
+both cases.
 """
 
 from __future__ import annotations
@@ -12,47 +10,41 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from contextlib import aclosing
 
+from twinstar.agent.held import Held, Kept
 from twinstar.model.effects import ChangeRegister
-from twinstar.model.errors import PeerError, StoreUnavailable
-from twinstar.model.register import Register, Seal
+from twinstar.model.errors import PeerError
+from twinstar.model.register import KEY, Register, Seal
 from twinstar.ports.clock import Clock
 from twinstar.ports.randomness import Randomness
-from twinstar.store.base import ABSENT, Applied, Changed, Conflict, Lost, Store, Synced, Unknown, Versioned
+from twinstar.store.base import ABSENT, Conflict, Store, Unknown, Versioned
 
-REGISTER = "register"
+REGISTER = KEY
 SEALS = "seals/"
 HISTORY = "history/"
 
-_LOOK_MS = 2_000
 _NEVER_MS = -1e12
 _GONE = (
     "The store has no entry for this cluster any more: what runs goes on, but nothing can be changed. "
-    "Give the store its data back, or point the configuration at the store that has them."
+    "Point the configuration at the store that has it; if it is lost, run `twinstar store adopt`, which shows what "
+    "each member holds before it does anything."
 )
 _BACK = (
     "The store has gone back to an older entry of this cluster (restored from a backup?): what runs goes on, "
-    "but nothing can be changed until it is put right."
+    "but nothing can be changed. If this is the right store, run `twinstar store adopt`, which shows what each member "
+    "holds before it does anything."
 )
 
 log = logging.getLogger(__name__)
 
+_KEPT = Kept(REGISTER, "", Register.decode, _GONE, _BACK)
 
-class Ledger:
+
+class Ledger(Held[Register]):
     def __init__(self, store: Store, me: str, clock: Clock, randomness: Randomness, wake: Callable[[], None]) -> None:
-        self._store, self._me, self._clock, self._randomness, self._wake = store, me, clock, randomness, wake
-        self.register: Register | None = None
-        self.revision = ABSENT
-        self.seen = False
-        self.ok = False
+        super().__init__(_KEPT, store, me, clock, randomness, wake)
         self.changing = False
         self.settled = False
-        self.trouble = ""
-        self.misfit = ""
-        """What is wrong with the register in the store, when it is none that this cluster can go on with."""
-        self._found = ABSENT
-        """The revision that the store last told of."""
         now = clock.now_ms()
         self.version_at_ms = self.epoch_at_ms = self.seals_at_ms = now
         self.changed_sent_ms = _NEVER_MS
@@ -64,6 +56,10 @@ class Ledger:
         self._sent = ("", _NEVER_MS)
         """The nonce of the change that was tried last, and when it was sent."""
         self._seals: dict[int, dict[str, Seal]] = {}
+
+    @property
+    def register(self) -> Register | None:
+        return self.document
 
     @property
     def has_changed(self) -> bool:
@@ -79,47 +75,11 @@ class Ledger:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    async def follow(self) -> None:
-        """Keeps up with the store for ever."""
-        async with aclosing(self._store.watch("")) as events:
-            async for event in events:
-                match event:
-                    case Lost(why):
-                        self._lost(why)
-                    case Synced():
-                        self.ok, self.trouble = True, ""
-                        if self.register is not None and self._found < self.revision:
-                            self._misfits(_GONE if self._found == ABSENT else _BACK)
-                        self.seen = self.seen or not self.misfit
-                    case Changed(key, value):
-                        self._changed(key, value)
-                self._wake()
-
-    async def look(self) -> None:
-        """Asks the store now and then, for ever: one that hangs while nothing is asked of it breaks no watch."""
-        while True:
-            await self._clock.sleep_ms(_LOOK_MS)
-            was_ok = self.ok
-            try:
-                self._adopt(await self._store.read(REGISTER))
-                self.ok, self.trouble = True, ""
-            except StoreUnavailable as error:
-                self._lost(str(error))
-            if self.ok != was_ok:
-                self._wake()
-
     def seals(self, epoch: int) -> dict[str, Seal]:
         return self._seals.get(epoch, {})
 
-    def _lost(self, why: str) -> None:
-        if self.ok:
-            log.warning("lost contact with the store: %s", why)
-        self.ok, self.trouble = False, why
-
-    def _changed(self, key: str, value: Versioned | None) -> None:
-        if key == REGISTER:
-            self._adopt(value)
-        elif key.startswith(SEALS) and value is not None:
+    def _others(self, key: str, value: Versioned | None) -> None:
+        if key.startswith(SEALS) and value is not None:
             try:
                 self._add(Seal.decode(value.value))
             except PeerError as error:
@@ -132,22 +92,10 @@ class Ledger:
             known[seal.member] = seal
             self.seals_at_ms = self._clock.now_ms()
 
-    def _adopt(self, value: Versioned | None) -> None:
-        """Takes a newer version over. What cannot be read, or is gone, changes nothing: it is a `misfit`."""
-        revision = self._found = value.revision if value else ABSENT
-        if self.register is not None and revision <= self.revision:
-            if revision in (self.revision, ABSENT):  # else late news of an older version: nothing to speak of
-                self._misfits("" if revision == self.revision else _GONE)
-            return
-        try:
-            new = Register.decode(value.value) if value else None
-        except PeerError as error:
-            self._misfits(str(error))
-            return
-        self._misfits("")
-        now, old = self._clock.now_ms(), self.register
+    def _taken_over(self, old: Register | None, new: Register | None) -> None:
         # Whatever an earlier run of this agent still had in flight was based on an older revision.
         self.settled = self.settled or old is not None
+        now = self._clock.now_ms()
         if new is None or old is None or (new.epoch, new.phase, new.leader) != (old.epoch, old.phase, old.leader):
             self.epoch_at_ms = now
             if new is not None:
@@ -155,19 +103,14 @@ class Ledger:
                 self._seals = {e: s for e, s in self._seals.items() if e >= new.epoch}
         if new is not None and new.nonce == self._sent[0]:
             self.changed_sent_ms = self._sent[1]
-        self.register, self.revision, self.version_at_ms = new, revision, now
-        self.seen = True
+        self.version_at_ms = now
 
-    def _misfits(self, why: str) -> None:
-        if why and why != self.misfit:
-            log.error("%s", why)
-        self.misfit = why
-
-    async def confirm(self) -> None:
-        """Reads the register linearizably, now. Raises StoreUnavailable, PeerError for one that is none of ours."""
-        self._adopt(await self._store.read(REGISTER))
-        if self.misfit:
-            raise PeerError(self.misfit)
+    def _was_adopted(self, old: Register, value: bytes) -> bool:
+        """Epochs only grow, so a later one is that of a store that was adopted by hand."""
+        try:
+            return Register.decode(value).epoch > old.epoch
+        except PeerError:
+            return False
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
@@ -184,49 +127,16 @@ class Ledger:
             self._wake()
 
     async def _change(self, wanted: ChangeRegister) -> bool:
-        nonce = f"{self._me}:{self._randomness.token()}"
+        nonce = self._nonce()
         proposal = wanted.register.but(nonce=nonce, evidence=wanted.evidence or wanted.register.evidence)
         self._sent = (nonce, self._clock.now_ms())
-        outcome = await self._store.compare_and_set(REGISTER, proposal.encode(), wanted.base_revision)
-        match outcome:
-            case Applied(revision):
-                self._adopt(Versioned(REGISTER, proposal.encode(), revision))
-            case Conflict(current):
-                self._adopt(current)
-            case Unknown(why):
-                self._lost(why)
-                await self._settle(wanted.base_revision)
-                self.ok, self.trouble = True, ""
+        answered = await self._set(proposal.encode(), wanted.base_revision)
         ours = self.register is not None and self.register.nonce == nonce
-        if not isinstance(outcome, Unknown):
+        if answered:
             self.ok, self.settled = True, self.settled or ours
         if ours:
             log.info("changed the register: %s (%s)", wanted.reason, wanted.evidence)
         return ours
-
-    async def _settle(self, base: int) -> None:
-        pause_ms = 20.0
-        while self.revision == base:
-            await self._clock.sleep_ms(pause_ms)
-            pause_ms = min(pause_ms * 2, 500)
-            try:
-                current = await self._store.read(REGISTER)
-                if current is None or current.revision != base:
-                    self._adopt(current)
-                    return
-                await self._touch(current)
-            except StoreUnavailable as error:
-                self._lost(str(error))
-
-    async def _touch(self, current: Versioned) -> None:
-        same = Register.decode(current.value).but(nonce=f"{self._me}:{self._randomness.token()}")
-        match await self._store.compare_and_set(REGISTER, same.encode(), current.revision):
-            case Applied(revision):
-                self._adopt(Versioned(REGISTER, same.encode(), revision))
-            case Conflict(now):
-                self._adopt(now)
-            case Unknown(why):
-                self._lost(why)
 
     async def publish(self, seal: Seal) -> None:
         """Publishes a seal, create-only; tries again until the store has answered. One that stands there already, as

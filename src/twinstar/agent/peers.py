@@ -60,6 +60,9 @@ _GOSSIP_NEW_MS = 1_500
 """A little longer than from one to the next."""
 _GOSSIP_OLD_MS = 5_000
 
+_QUIET, _SILENT, _NOT_OVERDUE = (Missing, Silent), (Silent, NeverHeard), (Heard, NeverHeard)
+"""Verdicts; tuples, since each `|` would make a union anew a hundred times a second."""
+
 DatabaseProbe = Callable[[Address], Awaitable[bool]]
 
 
@@ -88,7 +91,8 @@ class _Known:
 class PeerAddresses:
     agent: Address
     guard: Address
-    database: Address
+    database: Address | None
+    """None: a witness, which has none."""
 
 
 class Peers:
@@ -176,9 +180,10 @@ class Peers:
             gossip = self._gossip(known, verdict, now)
             views[member] = Peer(
                 silent=silent,
-                heard=isinstance(verdict, Heard) or (isinstance(verdict, Missing | Silent) and not silent),
+                heard=isinstance(verdict, Heard) or (isinstance(verdict, _QUIET) and not silent),
                 ever_heard=known.history.ever_heard,
-                overdue=not isinstance(verdict, Heard | NeverHeard),
+                silent_for_ms=known.history.silent_ms(now, fresh) or 0.0,
+                overdue=not isinstance(verdict, _NOT_OVERDUE),
                 engine=heartbeat.engine if heartbeat else EngineWord.UNKNOWN,
                 epoch=heartbeat.epoch if heartbeat else 0,
                 leading=heartbeat.leading if heartbeat else False,
@@ -198,7 +203,7 @@ class Peers:
 
     def _is_silent(self, member: str, known: _Known, verdicts: dict[str, Verdict], now: float) -> bool:
         verdict = verdicts[member]
-        if not isinstance(verdict, Silent | NeverHeard):
+        if not isinstance(verdict, _SILENT):
             return False
         signs = Signs(
             probe_answered_ms=now - max(known.alive_at_ms, known.database_at_ms),
@@ -206,7 +211,9 @@ class Peers:
         )
         if isinstance(verdict, NeverHeard):
             return no_sign_of_life(signs, self._timings)
-        return suspects(member, verdicts, signs, self._timings)
+        # A witness that is gone as well is nobody whom one would have to hear.
+        others = {m: v for m, v in verdicts.items() if self._addresses[m].database or isinstance(v, Heard | Missing)}
+        return suspects(member, {**others, member: verdict}, signs, self._timings)
 
     def _not_leading_ms(self, known: _Known, now: float) -> float:
         """For how long its guard has been saying that it does not lead the epoch it was named for."""
@@ -295,7 +302,8 @@ class Peers:
                 task.add_done_callback(known.probes.discard)
 
     async def _ask_database(self, member: str, known: _Known) -> None:
-        if await self._probe_database(self._addresses[member].database):
+        database = self._addresses[member].database
+        if database is not None and await self._probe_database(database):
             known.database_at_ms = self._clock.now_ms()
 
     def _send(self, to: Address, message: Message) -> None:

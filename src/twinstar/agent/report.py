@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from twinstar.agent.agent import Agent
-from twinstar.api.status import ClusterStatus, Endpoints, MemberState, MemberStatus, Role, StoreStatus
+from twinstar.api.status import ClusterStatus, Endpoints, MemberState, MemberStatus, Role, StoreStatus, each_one
 from twinstar.model.address import Address
 from twinstar.model.position import Position
 from twinstar.model.register import Phase, Register
@@ -53,8 +53,8 @@ def cluster_status(agent: Agent, facts: Facts) -> ClusterStatus:
         endpoints=Endpoints(facts.write_dsn, facts.read_dsn),
         members=tuple(_member(facts, m, said[m], register, ahead) for m in agent.members),
         waiting_for=_waiting_for(agent, register, leading),
-        restart_pending=_each(said, "restart_pending"),
-        drift=_each(said, "drift"),
+        restart_pending=each_one(said, "restart_pending"),
+        drift=each_one(said, "drift"),
     )
 
 
@@ -72,6 +72,8 @@ def _waiting_for(agent: Agent, register: Register | None, leading: Gossip | None
     """Why writes wait: in the words of the leader, and when it is not heard in those of whom was asked."""
     if leading is not None and _open(register, leading):
         return leading.note if leading.extra.get("waiting") else ""
+    if register is not None and not agent.ledger.ok:
+        return f"The store is not reached, and nobody can take over until it is: {agent.ledger.trouble}"
     if leading is not None and leading.note:
         return leading.note
     return agent.own_gossip().note or "No leader is open yet."
@@ -99,9 +101,8 @@ def _member(
         engine_pid=said.engine_pid or None if said else None,
         guard_pid=said.guard_pid or None if said else None,
         tags=facts.tags(member),
+        leads=bool(said.extra.get("leads")) if said else None,
+        promise=said.extra.get("promise") if said else None,
+        system_identifier=said.extra.get("system_identifier") or None if said else None,
         note=said.note if said else "Its agent is not heard.",
     )
-
-
-def _each(said: dict[str, Gossip | None], field: str) -> tuple[str, ...]:
-    return tuple(f"{m}: {name}" for m, gossip in said.items() if gossip for name in gossip.extra.get(field, ()))

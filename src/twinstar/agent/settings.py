@@ -32,6 +32,7 @@ def agent_settings(config: Config, member: str, secret: bytes) -> AgentSettings:
     own = derive.node_settings(config, member)
     addresses = {m: PeerAddresses(a.agent, a.guard, a.database) for m, a in own.peers.items()}
     addresses[member] = PeerAddresses(own.bind.agent, own.bind.guard, own.bind.database)
+    addresses |= witness_addresses(config)
     return AgentSettings(
         cluster=config.cluster,
         me=member,
@@ -42,6 +43,11 @@ def agent_settings(config: Config, member: str, secret: bytes) -> AgentSettings:
         state_file=own.node.directory / "state" / "member.json",
         maximum_read_lag_bytes=config.router.max_read_lag_bytes if config.router else 16 * 1024 * 1024,
     )
+
+
+def witness_addresses(config: Config) -> dict[str, PeerAddresses]:
+    """Where the others reach the witnesses."""
+    return {w.name: PeerAddresses(*derive.witness_addresses(w), database=None) for w in config.witnesses}
 
 
 def rules_settings(config: Config) -> Settings:
@@ -62,4 +68,5 @@ def rules_settings(config: Config) -> Settings:
         lease_ms=config.lease_ms,
         renewal_ms=config.timing.renewal_ms,
         maximum_lag_bytes=config.maximum_lag_bytes,
+        witnesses=tuple(witness.name for witness in config.witnesses),
     )

@@ -83,6 +83,9 @@ def to_agents(
         note=ledger.misfit or lane.trouble or body.progress or plan.note or ledger.trouble,
         extra={
             "has_data": has_data,
+            "promise": memory.now.promise,
+            "leads": leading,
+            "system_identifier": state.system_identifier,
             "heard": list(memory.now.heard),
             "unheard": sorted(member for member, peer in peers.views().items() if peer.silent),
             "members": peers.members,

@@ -41,6 +41,8 @@ COMMANDS: dict[str, Command] = {
     "leave": Command(_MEMBER, lambda control, body: control.leave(body["member"])),
     "rejoin": Command(_MEMBER, lambda control, body: control.rejoin(body["member"])),
     "reload": Command({}, lambda control, _: control.reload()),
+    "ready-to-migrate": Command({}, lambda control, _: control.ready_to_migrate()),
+    "migrate": Command({"dry_run": Field(bool, default=False)}, lambda control, body: control.migrate(body["dry_run"])),
 }
 
 

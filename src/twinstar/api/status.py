@@ -5,6 +5,7 @@ A field is never removed and never changes its meaning; new ones may come. Unkno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from twinstar.model.effects import State
 from twinstar.model.position import Position
 from twinstar.model.register import Durability, Phase
+from twinstar.model.wire import Gossip
 
 MemberState = State
 """What a member's database is doing: one vocabulary for the rules, the agents' gossip and the status."""
@@ -57,6 +59,11 @@ class MemberStatus:
     agent_pid: int | None = None
     engine_pid: int | None = None
     guard_pid: int | None = None
+    leads: bool | None = None
+    """Its database runs as a leader's, whatever the register says."""
+    promise: int | None = None
+    """The highest epoch to which it has durably bound itself."""
+    system_identifier: str | None = None
     tags: dict[str, Any] = field(default_factory=dict)
     note: str = ""
     """One sentence for people when there is something to say."""
@@ -116,3 +123,8 @@ class ClusterStatus:
             "restart_pending": list(self.restart_pending),
             "drift": list(self.drift),
         }
+
+
+def each_one(said: Mapping[str, Gossip | None], field: str) -> tuple[str, ...]:
+    """``member: entry`` for what every member says in this list of its own."""
+    return tuple(f"{m}: {entry}" for m, gossip in said.items() if gossip for entry in gossip.extra.get(field, ()))

@@ -12,7 +12,7 @@ from twinstar.cli.output import ConfigOption, JsonOption, print_json, print_line
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
-    for function in (up, down, start, agent, guard, router):
+    for function in (up, down, start, agent, witness, guard, router):
         app.command()(function)
     app.command("engine-exec", hidden=True)(engine_exec)
 
@@ -22,7 +22,14 @@ def up(
     nodes: Annotated[int | None, typer.Option(help="Make a new cluster of so many nodes in this folder.")] = None,
     strategy: Annotated[str | None, typer.Option(help="active-passive or active-active.")] = None,
     durability: Annotated[str | None, typer.Option(help="quorum or async.")] = None,
-    store: Annotated[str | None, typer.Option(help="embedded, or etcd (three processes are started).")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="embedded, managed (etcd beside each node), etcd or zookeeper (three processes), kubernetes (the API "
+            "server, one process)."
+        ),
+    ] = None,
+    witnesses: Annotated[int | None, typer.Option(min=0, help="Nodes without a database, for a managed store.")] = None,
     policy: Annotated[str | None, typer.Option(help="When voters are missing: block or degrade.")] = None,
     preset: Annotated[str | None, typer.Option(help="fast, balanced or patient.")] = None,
     bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
@@ -37,7 +44,7 @@ def up(
     from twinstar.cli.up import run_up
     from twinstar.cli.wishes import existing_config, wishes_of
 
-    wishes = wishes_of(nodes, strategy, durability, store, policy, preset, bin_dir, lease_ms)
+    wishes = wishes_of(nodes, strategy, durability, store, policy, preset, bin_dir, lease_ms, witnesses)
     file = existing_config(config, wishes)
     run_up(file or make_cluster(Path.cwd(), wishes), detach=detach, as_json=as_json)
 
@@ -75,6 +82,24 @@ def agent(
     from twinstar.cli.local_files import find_config
 
     become_module("twinstar.agent", "--config", str(find_config(config)), "--node", node)
+
+
+def witness(
+    node: Annotated[str, typer.Option(help="This machine's name among the configuration's witnesses.")],
+    config: ConfigOption = None,
+) -> None:
+    """Run a witness's agent in the foreground: it says which nodes it hears."""
+    from twinstar.cli.local_files import find_config
+    from twinstar.config.derive import witness_named
+    from twinstar.config.load import load
+    from twinstar.model.errors import UsageError
+
+    file = find_config(config)
+    loaded = load(file)
+    if witness_named(loaded, node) is None:
+        names = ", ".join(each.name for each in loaded.witnesses) or "none is in the configuration (`witnesses`)"
+        raise UsageError(f"There is no witness {node!r}: {names}.")
+    agent(node, file)
 
 
 def guard(

@@ -12,7 +12,8 @@ from twinstar.model.errors import UsageError
 
 _FAULTS = (
     "kill-database, kill-node, hang-node, kill-standby, kill-backend, hang-database, kill-agent, hang-agent, "
-    "kill-guard, kill-agent-then-database, partition, stop-store, switchover; active-active: leave; `idle` measures "
+    "kill-guard, kill-agent-then-database, partition, stop-store, switchover; with a managed store: fill-store, "
+    "kill-witness; active-active: leave; `idle` measures "
     "what agent and guard cost"
 )
 
@@ -46,6 +47,7 @@ def drill(
     strategy: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     durability: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     store: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
+    witnesses: Annotated[int | None, typer.Option(min=0, help="As with `up`.")] = None,
     policy: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     preset: Annotated[str | None, typer.Option(help="As with `up`.")] = None,
     bin_dir: Annotated[Path | None, typer.Option(help="As with `up`.")] = None,
@@ -64,7 +66,7 @@ def drill(
     from twinstar.cli.wishes import wishes_of
 
     kept_in = store or ("etcd" if fault == "partition" else None)
-    wishes = wishes_of(nodes, strategy, durability, kept_in, policy, preset, bin_dir, lease_ms)
+    wishes = wishes_of(nodes, strategy, durability, kept_in, policy, preset, bin_dir, lease_ms, witnesses)
     options = {
         "repeat": repeat,
         "busy_standby": busy_standby,
@@ -135,7 +137,9 @@ def simulate(
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no seed after this time.")] = None,
     members: Annotated[int | None, typer.Option(min=2, max=7, help="How many; else the seed decides.")] = None,
     durability: Annotated[str, typer.Option(help="quorum, async, or all: the seed decides.")] = "all",
-    store: Annotated[str, typer.Option(help="embedded, etcd, or all: the seed decides.")] = "all",
+    store: Annotated[
+        str, typer.Option(help="embedded, etcd, zookeeper, kubernetes, or all: the seed decides.")
+    ] = "all",
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; else one for each processor.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything to this file ('-': print).")

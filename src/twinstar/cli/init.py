@@ -12,10 +12,12 @@ from typing import Annotated
 
 import typer
 
-from twinstar.config.check import TWO_NODES, is_loopback
+from twinstar.config.check import TWO_NODES
+from twinstar.config.hosts import is_loopback
 from twinstar.config.load import load, parse
 from twinstar.config.local import data_home, local_config
-from twinstar.config.machines import plan_for_machines
+from twinstar.config.machines import MANAGED_PORT, plan_for_machines
+from twinstar.config.plan import StoreText
 from twinstar.config.schema import DURABILITY, Config, Strategy
 from twinstar.config.secrets import Secrets
 from twinstar.config.strategies import strategy_named
@@ -40,11 +42,16 @@ def init(
     node: Annotated[
         list[str] | None, typer.Option(help="NAME=HOST, once for each machine, instead of --nodes.")
     ] = None,
+    witness: Annotated[
+        list[str] | None, typer.Option(help="NAME=HOST of a machine without a database, once for each.")
+    ] = None,
     strategy: Annotated[str, typer.Option(help="active-passive or active-active.")] = "active-passive",
     durability: Annotated[str | None, typer.Option(help="quorum or async; else what the strategy has.")] = None,
     policy: Annotated[str | None, typer.Option(help="block or degrade; two nodes must say.")] = None,
     preset: Annotated[str, typer.Option(help="fast, balanced or patient.")] = "balanced",
     etcd: Annotated[list[str] | None, typer.Option(help="URL of an etcd endpoint; once for each.")] = None,
+    zookeeper: Annotated[list[str] | None, typer.Option(help="HOST:PORT of a ZooKeeper; once for each.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Of a Kubernetes cluster that is the store.")] = None,
     host: Annotated[str, typer.Option(help="Loopback address of a cluster on this machine.")] = "127.0.0.1",
     bin_dir: Annotated[Path | None, typer.Option(help="Where PostgreSQL's programs are.")] = None,
     insecure: Annotated[bool, typer.Option(help="No TLS, even off the loopback.")] = False,
@@ -55,16 +62,13 @@ def init(
     """Write a commented twinstar.yaml, the secrets and, for other machines, certificates."""
     done = Done()
     if not renew:
-        if file.exists() and not force:
-            raise UsageError(
-                f"{file} exists already: use --renew to complete its secrets and certificates, "
-                "--force to overwrite it, or name another file."
-            )
+        _refuse_overwriting(file, force)
         chosen = strategy_named(strategy)
         policy = ask_policy(len(node) if node else nodes, durability or DURABILITY[chosen], policy)
+        store = _store(etcd, zookeeper, kubeconfig)
         if node:
             text = _machines(
-                file, cluster, node, chosen, durability, policy, preset, tuple(etcd or ()), bin_dir, insecure
+                file, cluster, node, witness or [], chosen, durability, policy, preset, store, bin_dir, insecure
             )
         else:
             text = local_config(
@@ -74,8 +78,9 @@ def init(
                 nodes=nodes,
                 strategy=chosen,
                 durability=durability,
-                store="etcd" if etcd else "embedded",
-                etcd_endpoints=tuple(etcd or ()),
+                store=store.kind if store.endpoints or kubeconfig else "embedded",
+                endpoints=store.endpoints,
+                kubeconfig=store.kubeconfig,
                 preset=preset,
                 policy=policy,
                 host=host,
@@ -89,6 +94,24 @@ def init(
     complete(config, done)
     _next_steps(config, file, done)
     _report(done, as_json)
+
+
+def _refuse_overwriting(file: Path, force: bool) -> None:
+    """Raises UsageError."""
+    if file.exists() and not force:
+        raise UsageError(
+            f"{file} exists already: use --renew to complete its secrets and certificates, "
+            "--force to overwrite it, or name another file."
+        )
+
+
+def _store(etcd: list[str] | None, zookeeper: list[str] | None, kubeconfig: Path | None) -> StoreText:
+    """Raises UsageError."""
+    if sum(map(bool, (etcd, zookeeper, kubeconfig))) > 1:
+        raise UsageError("The register is in one store only: keep one of --etcd, --zookeeper and --kubeconfig.")
+    if kubeconfig:
+        return StoreText(kind="kubernetes", kubeconfig=kubeconfig.expanduser().absolute())
+    return StoreText(endpoints=tuple(etcd or zookeeper or ()), kind="zookeeper" if zookeeper else "etcd")
 
 
 def ask_policy(nodes: int, durability: str, policy: str | None) -> str | None:
@@ -133,23 +156,21 @@ def _machines(
     file: Path,
     cluster: str,
     nodes: list[str],
+    witnesses: list[str],
     strategy: Strategy,
     durability: str | None,
     policy: str | None,
     preset: str,
-    etcd: tuple[str, ...],
+    store: StoreText,
     bin_dir: Path | None,
     insecure: bool,
 ) -> str:
-    pairs = [_name_and_host(text) for text in nodes]
-    if not etcd:
-        raise UsageError(
-            "Nodes on several machines need a store that none of them takes down with it: "
-            "name etcd's endpoints with --etcd, once for each."
-        )
+    """With the store that Twinstar runs itself, unless another one is named."""
+    pairs = [_name_and_host(text, "--node") for text in nodes]
     plan = plan_for_machines(
         pairs,
-        etcd,
+        store if store.endpoints or store.kubeconfig else StoreText(managed_port=MANAGED_PORT),
+        witnesses=[_name_and_host(text, "--witness") for text in witnesses],
         cluster=cluster,
         strategy=strategy,
         durability=durability,
@@ -163,10 +184,10 @@ def _machines(
     return text
 
 
-def _name_and_host(text: str) -> tuple[str, str]:
+def _name_and_host(text: str, option: str) -> tuple[str, str]:
     name, equals, host = text.partition("=")
     if not equals or not name or not host:
-        raise UsageError(f"--node {text} is not understood: write --node NAME=HOST, such as --node n1=10.0.0.1.")
+        raise UsageError(f"{option} {text} is not understood: write {option} NAME=HOST, such as {option} n1=10.0.0.1.")
     return name, host.removeprefix("[").removesuffix("]")
 
 
@@ -199,9 +220,14 @@ def _next_steps(config: Config, file: Path, done: Done) -> None:
         if config.postgresql.bin_dir is None:
             done.next.append("Set postgresql.bin_dir: the embedded PostgreSQL is built without TLS.")
     done.next.append(
-        f"On each node run `twinstar agent --config {file.name} --node NAME`, "
-        "and `twinstar router` where clients connect."
+        f"On each node run `twinstar guard --config {file.name} --node NAME`, `twinstar agent` alike, "
+        "and `twinstar router` where clients connect; or the units of systemd, which do."
     )
+    if config.store.managed:
+        done.next.append(
+            "On each of them install etcd's program, and run `twinstar store keep --node NAME`; on each witness "
+            "that, `twinstar guard` and `twinstar witness`."
+        )
 
 
 def _report(done: Done, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twinstar.cli.databases import stop_databases
 from twinstar.cli.local_files import MARK, State
+from twinstar.cli.managed_store import store_folders
 from twinstar.config.schema import Config
 from twinstar.ports import procfs
 
@@ -19,6 +20,8 @@ def leftovers(state: State, config: Config) -> set[int]:
     pids = {pid for program in state.programs if program.alive and (pid := procfs.pid_of(program.run))}
     for node in config.nodes:
         pids |= {process.pid for process in procfs.of_directory(node.directory / "data")}
+    for folder in store_folders(config):
+        pids |= {process.pid for process in procfs.of_directory(folder)}
     return pids | marked_processes(state.mark)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twinstar.config.check_managed import listeners as managed_listeners
 from twinstar.config.derive import bind_addresses, endpoints
 from twinstar.config.schema import Config
 from twinstar.model.errors import EnvironmentTrouble
@@ -29,6 +30,8 @@ def _ports(config: Config) -> Iterator[tuple[str, str, int, bool]]:
         yield f"{node.name} agent", at.api.host, at.api.port, _TCP
         yield f"{node.name} agent", at.agent.host, at.agent.port, _UDP
         yield f"{node.name} guard", at.guard.host, at.guard.port, _UDP
+    for kind, host, port, key in managed_listeners(config):
+        yield f"`{key}`", host, port, kind == "UDP"
     if config.router is not None:
         for host in config.router.bind:
             for port in endpoints(config).values():

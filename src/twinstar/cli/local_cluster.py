@@ -15,12 +15,14 @@ from twinstar.api.tables import Wish
 from twinstar.cli.ask import ask_status, asker, command
 from twinstar.cli.leftovers import end_leftovers
 from twinstar.cli.local_files import LocalFiles, State, short_path
+from twinstar.cli.managed_store import fill
 from twinstar.cli.namespaces import Network
 from twinstar.config.load import load
+from twinstar.config.managed import places
 from twinstar.config.tables import DEFAULT_SCHEMA
 from twinstar.drill.target import View
 from twinstar.model.errors import EnvironmentTrouble, UsageError
-from twinstar.ports.procfs import is_running, pid_of
+from twinstar.ports.procfs import is_running, of_directory, pid_of, run_id
 
 _REQUEST_S = 10.0
 _DOWN_S = 40.0
@@ -108,9 +110,23 @@ class LocalCluster:
     def data_directory(self, node: str) -> Path:
         return next(each.directory for each in self.config.nodes if each.name == node) / "data"
 
-    def store_runs(self) -> tuple[str, ...]:
+    def store_runs(self, node: str | None = None) -> tuple[str, ...]:
         state = self.state()
-        return tuple(program.run for program in state.of_kind("store") if program.alive) if state else ()
+        programs = state.of_kind("store") if state else []
+        runs = [each.run for each in programs if each.alive and node in (None, each.node)]
+        folders = [place.directory for place in places(self.config) if node in (None, place.name)]
+        members = [process.pid for folder in folders for process in of_directory(folder)]
+        return (*runs, *(run for pid in members if (run := run_id(pid))))
+
+    def witness(self) -> tuple[str, tuple[str, ...]]:
+        if not self.config.witnesses:
+            raise UsageError("This cluster has no witness: drill `kill-witness` on one with --witnesses 1.")
+        name, state = self.config.witnesses[0].name, self.state()
+        programs = [each.run for each in state.programs if each.node == name and each.alive] if state else []
+        return name, tuple(dict.fromkeys([*programs, *self.store_runs(name)]))
+
+    def fill_store(self) -> float:
+        return fill(self.config)
 
     def start(self, node: str) -> None:
         self.start_again(node)

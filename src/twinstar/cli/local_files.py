@@ -91,6 +91,16 @@ class LocalFiles:
         return self.folder / "etcd"
 
     @property
+    def kubernetes(self) -> Path:
+        """Likewise a Kubernetes API server."""
+        return self.folder / "kubernetes"
+
+    @property
+    def zookeeper(self) -> Path:
+        """Likewise."""
+        return self.folder / "zookeeper"
+
+    @property
     def network(self) -> Path:
         """There when each node has a network namespace of its own (`namespaces.Network`)."""
         return self.folder / "network.json"

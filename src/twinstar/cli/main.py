@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
-from twinstar.cli import commands_cluster, commands_local, commands_proof, commands_tables, lazy
+from twinstar.cli import commands_cluster, commands_local, commands_proof, commands_tables, lazy, store_group
 from twinstar.model.errors import TwinstarError, UsageError
 
 app = typer.Typer(
@@ -22,6 +23,24 @@ lazy.register(app)
 commands_cluster.register(app)
 commands_tables.register(app)
 commands_proof.register(app)
+store_group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"twinstar {version('twinstar')}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

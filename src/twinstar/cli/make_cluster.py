@@ -12,19 +12,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinstar.cli import own_kubernetes
 from twinstar.cli.local_files import CONFIG_NAME, LocalFiles
 from twinstar.cli.namespaces import Network
+from twinstar.cli.own_zookeeper import ZOOKEEPER, reserve
 from twinstar.cli.programs import ETCD, PEERS
 from twinstar.config.dsn import write_passfile
 from twinstar.config.load import load
-from twinstar.config.local import data_home, local_config
-from twinstar.config.schema import Config, Strategy
+from twinstar.config.local import data_home, local_config, witness_names
+from twinstar.config.managed import places, program
+from twinstar.config.schema import Config, ManagedStore, Strategy
 from twinstar.config.secrets import Secrets
 from twinstar.engine.postgresql.shared_memory import release_of
 from twinstar.model.errors import EnvironmentTrouble, TwinstarError, UsageError
-from twinstar.ports.free_ports import find_free_ports
+from twinstar.ports.free_ports import find_free_ports, find_ports_in_a_row
 
 _HOST = "127.0.0.1"
+_SERVERS = {"etcd": ETCD, "zookeeper": ZOOKEEPER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Wishes:
     durability: str | None = None
     """None: what the strategy has."""
     store: str = "embedded"
+    witnesses: int = 0
     policy: str | None = None
     preset: str = "fast"
     bin_dir: Path | None = None
@@ -44,13 +49,14 @@ class Wishes:
 
 def hosts_of(wishes: Wishes) -> tuple[str, ...]:
     """Whoever needs an address in a network of the cluster's own (`network`)."""
-    return (*(f"n{number + 1}" for number in range(wishes.nodes)), *ETCD, "router")
+    nodes = tuple(f"n{number + 1}" for number in range(wishes.nodes))
+    return (*nodes, *witness_names(wishes.witnesses), *_SERVERS.get(wishes.store, ()), "router")
 
 
 def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None, network: Network | None = None) -> Path:
     """Writes `twinstar.yaml` into `folder` and returns its path; data goes below `base`. Raises UsageError.
 
-    `network`: each node, the router and each etcd are at a host of their own in it (`hosts_of`).
+    `network`: each node, the router and each server of the store are at a host of their own in it (`hosts_of`).
     """
     file = folder / CONFIG_NAME
     if file.exists():
@@ -62,7 +68,7 @@ def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None, network
         raise UsageError(f"A cluster of {wishes.nodes} nodes serves nobody: choose --nodes 3.")
     if network is not None:
         network.write(LocalFiles(file).network)
-    endpoints = _own_etcd(LocalFiles(file), network) if wishes.store == "etcd" else ()
+    endpoints = _own_store(wishes.store, LocalFiles(file), network)
     made = local_config(
         find_ports=find_free_ports,
         file=file,
@@ -70,7 +76,10 @@ def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None, network
         strategy=wishes.strategy,
         durability=wishes.durability,
         store=wishes.store,
-        etcd_endpoints=endpoints,
+        witnesses=wishes.witnesses,
+        managed_port=_managed_port(wishes),
+        endpoints=endpoints,
+        kubeconfig=own_kubernetes.reserve(LocalFiles(file).kubernetes) if wishes.store == "kubernetes" else None,
         preset=wishes.preset,
         policy=wishes.policy,
         directory=base or _base_for(folder),
@@ -83,12 +92,24 @@ def make_cluster(folder: Path, wishes: Wishes, base: Path | None = None, network
     return file
 
 
+def _managed_port(wishes: Wishes) -> int | None:
+    """Two for each member. Raises EnvironmentTrouble."""
+    if wishes.store != "managed":
+        return None
+    program(ManagedStore())
+    return find_ports_in_a_row(_HOST, 2 * (wishes.nodes + wishes.witnesses))
+
+
 def prepare(config: Config) -> None:
     """Folders and secrets that a local cluster needs, as far as they are missing. Raises UsageError."""
     try:
         for node in config.nodes:
             node.directory.mkdir(parents=True, exist_ok=True)
             (node.directory / "state").mkdir(mode=0o700, exist_ok=True)  # The guard starts before its agent.
+        for witness in config.witnesses:
+            (witness.directory / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in places(config):
+            place.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if config.store.embedded is not None:
             for path in (config.store.embedded.socket, config.store.embedded.file):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -156,6 +177,15 @@ def _base_for(folder: Path) -> Path:
     """Two folders with clusters of the same name must not share their data."""
     word = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")[:20] or "cluster"
     return data_home(f"{word}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}")
+
+
+def _own_store(kind: str, files: LocalFiles, network: Network | None) -> tuple[str, ...]:
+    """Where the servers of a store of this cluster's own will be; empty for the embedded one."""
+    if kind == "etcd":
+        return _own_etcd(files, network)
+    if kind == "zookeeper":
+        return reserve(files.zookeeper, [network.address(server) if network else _HOST for server in ZOOKEEPER])
+    return ()
 
 
 def _own_etcd(files: LocalFiles, network: Network | None) -> tuple[str, ...]:

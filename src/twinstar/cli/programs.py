@@ -8,7 +8,10 @@ from pathlib import Path
 
 from twinstar.cli.local_files import LocalFiles
 from twinstar.cli.namespaces import Network
-from twinstar.config.derive import guard_settings
+from twinstar.cli.own_kubernetes import KUBERNETES, OwnKubernetes
+from twinstar.cli.own_zookeeper import ZOOKEEPER, command
+from twinstar.config.derive import guard_settings, witness_named
+from twinstar.config.managed import keeper_settings, places
 from twinstar.config.schema import Config
 
 PEERS = "peers"
@@ -31,8 +34,17 @@ def store_programs(config: Config, files: LocalFiles) -> list[Program]:
         store = config.store.embedded
         argv = _module("twinstar.store.embedded", "--socket", str(store.socket), "--file", str(store.file))
         return [Program("store", "store", "", argv)]
+    if config.store.managed is not None:
+        return [each for place in places(config) for each in keeper_programs(config, files, place.name)]
     if config.store.etcd is not None and files.etcd.is_dir():
         return _placed(files, etcd_programs(config.store.etcd.endpoints, files.etcd))
+    if config.store.kubernetes is not None and files.kubernetes.is_dir():
+        own = OwnKubernetes(files.kubernetes)
+        commands = zip(KUBERNETES, (own.etcd_command(), own.server_command()), strict=True)
+        return [Program(name, "store", "", argv) for name, argv in commands]
+    if config.store.zookeeper is not None and files.zookeeper.is_dir():
+        servers = [Program(name, "store", "", command(files.zookeeper / name)) for name in ZOOKEEPER]
+        return _placed(files, servers)
     return []
 
 
@@ -57,18 +69,32 @@ def etcd_programs(endpoints: tuple[str, ...], folder: Path) -> list[Program]:
     ]
 
 
+def keeper_programs(config: Config, files: LocalFiles, node: str) -> list[Program]:
+    """The store keeper of a node or witness; none where the managed store has no member. Raises UsageError."""
+    if node not in {place.name for place in places(config)}:
+        return []
+    settings = _settings(files, f"store-{node}.json", keeper_settings(config, node))
+    return _placed(files, [Program(f"{node} store", "store", node, _module("twinstar.store.managed", settings))])
+
+
 def node_programs(config: Config, files: LocalFiles, node: str) -> list[Program]:
     """The guard and the agent of a node, in the order in which they are started."""
     agent = Program(
         f"{node} agent", "agent", node, _module("twinstar.agent", "--config", str(files.config), "--node", node)
     )
-    if config.strategy == "active-active":
-        return _placed(files, [agent])  # Nobody leads, so there is no leader to guard.
-    settings = files.settings / f"guard-{node}.json"
-    settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.write_text(guard_settings(config, node))
-    guard = Program(f"{node} guard", "guard", node, _module("twinstar.guard", str(settings)))
+    if config.strategy == "active-active":  # Nobody leads, so there is no leader to guard, or to hear for others.
+        return [] if witness_named(config, node) else _placed(files, [agent])
+    settings = _settings(files, f"guard-{node}.json", guard_settings(config, node))
+    guard = Program(f"{node} guard", "guard", node, _module("twinstar.guard", settings))
     return _placed(files, [guard, agent])
+
+
+def _settings(files: LocalFiles, name: str, text: str) -> str:
+    """Writes them for a program that reads no configuration; their path."""
+    file = files.settings / name
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.write_text(text)
+    return str(file)
 
 
 def router_programs(config: Config, files: LocalFiles) -> list[Program]:

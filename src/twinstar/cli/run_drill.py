@@ -74,10 +74,10 @@ def run_drill(
     if fault != _IDLE and fault not in set(Fault):
         raise UsageError(f"There is no fault {fault!r}: choose one of {', '.join(Fault)}, or {_IDLE}.")
     apart = fault == Fault.PARTITION
-    if apart and wishes.store != "etcd":
+    if apart and wishes.store in ("embedded", "kubernetes"):
         raise UsageError(
-            "The embedded store is reached without a network, so nobody can be cut off from it: leave out --store, or "
-            "choose etcd."
+            f"A drill reaches the store {wishes.store} without a network, so nobody can be cut off from it: leave out "
+            "--store, or choose etcd, zookeeper or managed."
         )
     with progress(f"drill {fault}") as say, _cluster(config, wishes, throw_away, say, apart=apart) as cluster:
         if fault == _IDLE:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twinstar.cli.ask import ask_status
+from twinstar.cli.managed_store import look, to_json
 from twinstar.cli.output import console, print_json
 from twinstar.config.schema import Config
 from twinstar.model.errors import EnvironmentTrouble, PeerError
@@ -23,7 +24,7 @@ _KIB = 1024
 
 def show_status(config: Config, *, as_json: bool) -> None:
     """Once."""
-    status = ask_status(config)
+    status = _asked(config)
     if as_json:
         print_json(status)
     else:
@@ -35,7 +36,7 @@ def watch_status(config: Config, *, as_json: bool) -> None:
     try:
         if as_json:
             while True:
-                print_json(ask_status(config))
+                print_json(_asked(config))
                 time.sleep(_WATCH_S)
         with Live(_now(config), console=console(), refresh_per_second=4, screen=False) as live:
             while True:
@@ -45,16 +46,49 @@ def watch_status(config: Config, *, as_json: bool) -> None:
         return
 
 
+def _asked(config: Config) -> dict[str, Any]:
+    """The agents' word, and of a store that Twinstar runs its members' own."""
+    status = ask_status(config)
+    if config.store.managed is not None:
+        status["store"] |= to_json(look(config), config)
+    return status
+
+
 def _now(config: Config) -> RenderableType:
     try:
-        return rendered(ask_status(config))
+        return rendered(_asked(config))
     except (EnvironmentTrouble, PeerError) as trouble:
         return Text(str(trouble), style="red")
 
 
 def rendered(status: dict[str, Any]) -> RenderableType:
     """What people see of `status --json`."""
-    return Group(_headline(status), _members(status), *_remarks(status), _endpoints(status))
+    return Group(_headline(status), _members(status), *_remarks(status), *_store(status["store"]), _endpoints(status))
+
+
+def _store(store: dict[str, Any]) -> list[RenderableType]:
+    if "members" not in store:
+        return []
+    return [store_table(store), Text(store["one_more_loss"], style="" if store["spare"] > 0 else "bold yellow")]
+
+
+def store_table(store: dict[str, Any]) -> Table:
+    """The members of a store that Twinstar runs."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("store", "state", "answers in", "size", "etcd", "address", "note"):
+        table.add_column(column, justify="right" if column in ("answers in", "size") else "left")
+    for member in store["members"]:
+        latency = member["latency_ms"]
+        table.add_row(
+            member["name"],
+            Text(member["state"], style="green" if member["state"] in ("leader", "voter") else "bold red"),
+            "" if latency is None else f"{latency:.1f} ms",
+            "" if member["size_bytes"] is None else size(member["size_bytes"]),
+            member["version"] or "",
+            member["address"],
+            "full" if member["full"] else member["trouble"],
+        )
+    return table
 
 
 def _headline(status: dict[str, Any]) -> Text:

@@ -29,8 +29,11 @@ from twinstar.cli.databases import kill_processes_of, stop_databases
 from twinstar.cli.leftovers import leftovers
 from twinstar.cli.listening import refuse_taken_ports
 from twinstar.cli.local_files import MARK, LocalFiles, Running, State, short_path
-from twinstar.cli.programs import Program, node_programs, router_programs, store_programs
+from twinstar.cli.managed_store import is_whole, store_folders
+from twinstar.cli.own_kubernetes import OwnKubernetes
+from twinstar.cli.programs import Program, keeper_programs, node_programs, router_programs, store_programs
 from twinstar.config.load import load
+from twinstar.config.managed import places
 from twinstar.config.schema import Config
 from twinstar.model.errors import EnvironmentTrouble, TwinstarError, UsageError
 from twinstar.ports import procfs
@@ -38,6 +41,8 @@ from twinstar.ports import procfs
 _AGENTS_S = 3.0
 _OTHERS_S = 2.0
 _STORE_START_S = 10.0
+_STORE_WHOLE_S = 90.0
+_STORE_LOOK_S = 0.25
 _TICK_S = 0.01
 _NODE_KINDS = {"agent", "guard"}
 _OTHER_KINDS = {"router", "store"}
@@ -105,11 +110,22 @@ class Supervisor:
         for program in store_programs(self._config, self._files):
             self._children.start(program)
         await self._store_answers()
-        for node in self._config.nodes:
-            for program in node_programs(self._config, self._files, node.name):
+        await self._kubernetes_answers()
+        for name in self._machines():
+            for program in node_programs(self._config, self._files, name):
                 self._children.start(program)
         for program in router_programs(self._config, self._files):
             self._children.start(program)
+        await self._store_is_whole()
+
+    async def _store_is_whole(self) -> None:
+        """One that grows serves already, and is less safe than it will be: nobody is to take it for started."""
+        waited_s = 0.0
+        while places(self._config) and not self._stop.is_set() and not await asyncio.to_thread(is_whole, self._config):
+            if waited_s > _STORE_WHOLE_S:
+                raise EnvironmentTrouble(f"The store does not become whole: see {self._files.logs}/*-store.log.")
+            await asyncio.sleep(_STORE_LOOK_S)
+            waited_s += _STORE_LOOK_S
 
     async def _store_answers(self) -> None:
         """Agents would wait for their store as well; a store that cannot start is better said at once."""
@@ -123,11 +139,21 @@ class Supervisor:
             await asyncio.sleep(_TICK_S)
             waited_s += _TICK_S
 
+    async def _kubernetes_answers(self) -> None:
+        """A server of this cluster's own, with all that it must know of Twinstar."""
+        waited_s = 0.0
+        own = OwnKubernetes(self._files.kubernetes)
+        while own.folder.is_dir() and not self._stop.is_set() and not await asyncio.to_thread(own.prepare):
+            if not self._children.alive({"store"}) or waited_s > _STORE_WHOLE_S:
+                raise EnvironmentTrouble(f"The API server does not start: see {self._files.logs}/kube-*.log.")
+            await asyncio.sleep(_STORE_LOOK_S)
+            waited_s += _STORE_LOOK_S
+
     def start_again(self, name: str) -> list[str]:
         """Starts what is not running of a node, or of ``router`` or ``store``. Raises UsageError."""
         programs = self._programs_of(name)
         if not programs:
-            names = ", ".join([*(node.name for node in self._config.nodes), "router", "store"])
+            names = ", ".join([*self._machines(), "router", "store"])
             raise UsageError(f"There is no node {name!r} here: choose one of {names}.")
         stopped = [program for program in programs if not self._children.running(program.name)]
         for program in stopped:
@@ -139,9 +165,14 @@ class Supervisor:
             return store_programs(self._config, self._files)
         if name == "router":
             return router_programs(self._config, self._files)
-        if name in {node.name for node in self._config.nodes}:
-            return node_programs(self._config, self._files, name)
+        if name in self._machines():
+            keeper = keeper_programs(self._config, self._files, name)
+            return [*keeper, *node_programs(self._config, self._files, name)]
         return []
+
+    def _machines(self) -> list[str]:
+        """Nodes and witnesses."""
+        return [node.name for node in self._config.nodes] + [witness.name for witness in self._config.witnesses]
 
     # -- being told ------------------------------------------------------------------------------------------------
 
@@ -219,7 +250,8 @@ class Supervisor:
 
     def _continue_stopped(self, data: list[Path]) -> None:
         """A process under SIGSTOP would not hear that it is to end."""
-        pids = [process.pid for directory in data for process in procfs.of_directory(directory)]
+        standing = (*data, *store_folders(self._config))
+        pids = [process.pid for directory in standing for process in procfs.of_directory(directory)]
         pids += [pid for program in self._children.programs if (pid := procfs.pid_of(program.run)) and program.alive]
         procfs.kill_pids(pids, signal.SIGCONT)
 
@@ -239,8 +271,8 @@ class Supervisor:
             procfs.kill_pids(child.pid for child in children)
             await asyncio.sleep(_TICK_S)
             self._children.reap()
-        for node in self._config.nodes:
-            kill_processes_of(node.directory / "data")
+        for directory in (*(node.directory / "data" for node in self._config.nodes), *store_folders(self._config)):
+            kill_processes_of(directory)
 
 
 def _connects(path: Path) -> bool:

@@ -19,6 +19,7 @@ def wishes_of(
     preset: str | None = None,
     bin_dir: Path | None = None,
     lease_ms: int | None = None,
+    witnesses: int | None = None,
 ) -> Wishes:
     """The options that were given, with defaults for the others."""
     given = {
@@ -30,6 +31,7 @@ def wishes_of(
         "preset": preset,
         "bin_dir": bin_dir,
         "lease_ms": lease_ms,
+        "witnesses": witnesses,
     }
     return Wishes(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

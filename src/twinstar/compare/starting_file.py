@@ -7,6 +7,7 @@ from pathlib import Path
 from twinstar.compare.advising import Choice
 from twinstar.config.load import parse
 from twinstar.config.machines import plan_for_machines
+from twinstar.config.plan import StoreText
 from twinstar.config.template import render
 
 _ELSEWHERE = "elsewhere"
@@ -23,7 +24,7 @@ def starting_file(choice: Choice, file: Path) -> str:
     text = _HEAD + render(
         plan_for_machines(
             nodes,
-            etcd,
+            StoreText(endpoints=etcd),
             strategy=choice.strategy,
             durability=choice.durability,
             required=choice.required if choice.required != len(nodes) // 2 else None,

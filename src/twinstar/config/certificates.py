@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from twinstar.config.schema import Config, Node, Tls
+from twinstar.config.schema import Config, Node, Tls, Witness
 from twinstar.config.secrets import write_private
 from twinstar.config.tls import tls_for
 from twinstar.model.errors import UsageError
@@ -71,6 +71,7 @@ def names_and_hosts(config: Config) -> dict[str, list[str]]:
     reached = [*(router.hosts or router.bind)] if router else []
     local = ["localhost", "127.0.0.1", "::1"]
     found = {node.name: _distinct([*_hosts(node), *reached, *local]) for node in config.nodes}
+    found |= {witness.name: _distinct([*_hosts(witness), *local]) for witness in config.witnesses}
     if router:
         found[ROUTER] = _distinct([*reached, *local])
     found[CLIENT] = local
@@ -154,7 +155,7 @@ def _save(certificate: Path, made: x509.Certificate, key_file: Path, key: ec.Ell
     certificate.chmod(0o644)
 
 
-def _hosts(node: Node) -> list[str]:
+def _hosts(node: Node | Witness) -> list[str]:
     return [node.host, *([node.bind] if node.bind else []), node.name]
 
 

@@ -22,6 +22,7 @@ class Takes(StrEnum):
     RELOAD = "reload"
     RESTART_AGENT = "restart of the agent and its guard"
     RESTART_ROUTER = "restart of the router"
+    RESTART_KEEPER = "restart of the store's keeper"
     RESTART_ENGINE = "restart of the database"
     REFUSED = "refused"
 
@@ -38,7 +39,10 @@ class Change:
 
 
 _NEW_CLUSTER = "it belongs to the cluster from its creation on: make a new cluster instead"
-_MOVE = "a running cluster's register cannot be moved: stop every agent first"
+_MOVE = (
+    "write the new one as `next_store`, restart the agents one by one and move the register: `twinstar store migrate`. "
+    "After that, restart them with the file that has it as `store`"
+)
 
 _TABLE: dict[str, tuple[Takes, str]] = {
     "cluster": (Takes.REFUSED, _NEW_CLUSTER),
@@ -48,6 +52,16 @@ _TABLE: dict[str, tuple[Takes, str]] = {
     "store.etcd.user": (Takes.RESTART_AGENT, ""),
     "store.etcd.password_file": (Takes.RESTART_AGENT, ""),
     "store.etcd.tls": (Takes.RESTART_AGENT, ""),
+    "next_store": (Takes.RESTART_AGENT, ""),
+    "store.managed": (Takes.RESTART_KEEPER, ""),
+    "store.managed.port": (Takes.REFUSED, "members know each other by it: replace them one by one instead"),
+    "witnesses": (Takes.RESTART_AGENT, ""),
+    "store.zookeeper.hosts": (Takes.RESTART_AGENT, ""),
+    "store.zookeeper.user": (Takes.RESTART_AGENT, ""),
+    "store.zookeeper.password_file": (Takes.RESTART_AGENT, ""),
+    "store.zookeeper.tls": (Takes.RESTART_AGENT, ""),
+    "store.kubernetes.kubeconfig": (Takes.RESTART_AGENT, ""),
+    "store.kubernetes.context": (Takes.RESTART_AGENT, ""),
     "secrets": (Takes.RESTART_AGENT, ""),
     "tls": (Takes.RESTART_AGENT, ""),
     "insecure": (Takes.RELOAD, ""),

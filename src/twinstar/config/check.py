@@ -7,14 +7,20 @@ tried in order, so that the sentence a user sees is about the cause and not abou
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from twinstar.config.derive import copies, endpoints, renewal_ms, timings
+from twinstar.config.check_managed import (
+    listeners,
+    members_are_nodes,
+    members_listen_on_addresses,
+    members_make_a_majority,
+)
+from twinstar.config.check_remote import etcd_endpoints, etcd_is_guarded, zookeeper_hosts, zookeeper_is_guarded
+from twinstar.config.derive import after_the_move, copies, endpoints, renewal_ms, timings
+from twinstar.config.hosts import is_host, is_loopback
 from twinstar.config.own_parameters import OWN_PARAMETERS, REFUSED_VALUES
-from twinstar.config.schema import Config
+from twinstar.config.schema import Config, Node, Witness
 from twinstar.config.strategies import keys_of_the_strategy, ports_of_the_strategy
 from twinstar.config.tables import tables_make_sense
 from twinstar.model.errors import UsageError
@@ -35,7 +41,21 @@ TWO_NODES = (
 
 def check(config: Config) -> str | None:
     """The first thing that is unsafe or cannot work, in one sentence; None when all is well."""
-    return next((trouble for rule in RULES if (trouble := rule(config))), None)
+    trouble = next((trouble for rule in RULES if (trouble := rule(config))), None)
+    if trouble is not None or config.next_store is None:
+        return trouble
+    return _next_store(config)
+
+
+def _next_store(config: Config) -> str | None:
+    """The store that the register is to move to has to work as well as the present one."""
+    assert config.next_store is not None
+    if config.store == config.next_store:
+        return "`next_store` is what `store` is: nothing has to move, so remove it."
+    if config.store.managed and config.next_store.managed:
+        return "`store` and `next_store` are both `managed`: replace its members one by one instead (`twinstar store`)."
+    trouble = check(after_the_move(config))
+    return trouble and trouble.replace("`store", "`next_store")
 
 
 def one_store(config: Config) -> str | None:
@@ -43,19 +63,19 @@ def one_store(config: Config) -> str | None:
     if len(chosen) == 1:
         return None
     if not chosen:
-        return "`store` names none: write `embedded` (one machine only) or `etcd` below it."
+        return "`store` names none: write `embedded` (one machine only), `managed`, or another of the stores below it."
     return f"`store` names {' and '.join(chosen)}: the register is in one store only, remove all but one."
 
 
 def hosts_can_be_reached(config: Config) -> str | None:
     """What stands for a host goes into connection strings and certificates as it is."""
     router = config.router
-    reached = [(node.host, f"nodes[{i}].host") for i, node in enumerate(config.nodes)]
+    reached = [(each.host, f"{key}.host") for each, key in _machines(config)]
     reached += [(host, f"router.hosts[{i}]") for i, host in enumerate(router.hosts if router else ())]
-    bound = [(node.bind, f"nodes[{i}].bind") for i, node in enumerate(config.nodes) if node.bind]
+    bound = [(each.bind, f"{key}.bind") for each, key in _machines(config) if each.bind]
     bound += [(host, f"router.bind[{i}]") for i, host in enumerate(router.bind if router else ())]
     for host, key in reached + bound:
-        if not _is_host(host):
+        if not is_host(host):
             return f"`{key}` is {host!r}: write a name, an IPv4 address, or an IPv6 address without brackets; no port."
     for host, key in reached:
         if host in _ANYWHERE:
@@ -64,19 +84,20 @@ def hosts_can_be_reached(config: Config) -> str | None:
 
 
 def distinct_names(config: Config) -> str | None:
-    names = [node.name for node in config.nodes]
-    for index, name in enumerate(names):
-        if name in RESERVED_NAMES:
-            return f"`nodes[{index}].name` is {name!r}, which Twinstar uses itself: choose another."
-        if name in names[:index]:
-            return f"`nodes[{index}].name` is {name!r} like `nodes[{names.index(name)}].name`: give each node its own."
+    seen: dict[str, str] = {}
+    for each, key in _machines(config):
+        if each.name in RESERVED_NAMES:
+            return f"`{key}.name` is {each.name!r}, which Twinstar uses itself: choose another."
+        if each.name in seen:
+            return f"`{key}.name` is {each.name!r} like `{seen[each.name]}.name`: give each node its own."
+        seen[each.name] = key
     return None
 
 
 def distinct_directories(config: Config) -> str | None:
     """Only on one host: on two machines the same path is two directories."""
     seen: dict[tuple[str, Path], str] = {}
-    for node in config.nodes:
+    for node, _ in _machines(config):
         key = (_machine(node.host), node.directory)
         if key in seen:
             return f"nodes {seen[key]} and {node.name} both have the directory {node.directory}: give each its own."
@@ -215,31 +236,19 @@ def guarded_addresses(config: Config) -> str | None:
         return None
     remedy = "write `tls` (`twinstar init` makes the certificates), or `insecure: true` if you accept that"
     if config.tls is None:
-        binds = [(node.bind, f"nodes[{i}].bind") for i, node in enumerate(config.nodes) if node.bind]
+        binds = [(each.bind, f"{key}.bind") for each, key in _machines(config) if each.bind]
         for host, key in [*((host, key) for _, host, _, key in _listeners(config)), *binds]:
             if not is_loopback(host):
                 return f"`{key}` is on {host}, where passwords and data would pass unencrypted: {remedy}."
-    for index, endpoint in enumerate(config.store.etcd.endpoints if config.store.etcd else ()):
-        parts = urlsplit(endpoint)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            key = f"store.etcd.endpoints[{index}]"
-            return (
-                f"`{key}` is {endpoint}, unencrypted off this machine: write https:// and `store.etcd.tls`, "
-                "or `insecure: true` if you accept that."
-            )
     return None
 
 
-def etcd_endpoints(config: Config) -> str | None:
-    etcd = config.store.etcd
-    for index, endpoint in enumerate(etcd.endpoints if etcd else ()):
-        key, (scheme, host, port) = f"store.etcd.endpoints[{index}]", _url(endpoint)
-        if scheme not in ("http", "https") or not host or not port:
-            return f"`{key}` is {endpoint!r}: write it as http://host:port or https://host:port, such as http://127.0.0.1:2379."
-        if "@" in endpoint:
-            return f"`{key}` has a user in it: write `store.etcd.user`, and the password in a file of its own."
-        if scheme == "https" and etcd and etcd.tls is None:
-            return f"`{key}` is https, but `store.etcd.tls` is missing: name certificate, key and authority there."
+def kubernetes_context(config: Config) -> str | None:
+    kubernetes = config.store.kubernetes
+    if kubernetes and kubernetes.context and not kubernetes.kubeconfig:
+        return (
+            "`store.kubernetes.context` is a kubeconfig's, but `store.kubernetes.kubeconfig` is missing: name the file."
+        )
     return None
 
 
@@ -250,7 +259,7 @@ def embedded_on_one_machine(config: Config) -> str | None:
     if len({node.host for node in away}) > 1 or (away and len(away) < len(config.nodes)):
         return (
             "`store.embedded` serves one machine only, but the nodes are on several hosts: "
-            "run etcd and write `store.etcd` with its endpoints."
+            "run etcd or ZooKeeper and write `store.etcd` or `store.zookeeper`, or write `store.kubernetes`."
         )
     return None
 
@@ -292,8 +301,13 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     keys_of_the_strategy,
     ports_of_the_strategy,
     one_store,
+    members_are_nodes,
+    members_make_a_majority,
     etcd_endpoints,
+    zookeeper_hosts,
+    kubernetes_context,
     hosts_can_be_reached,
+    members_listen_on_addresses,
     distinct_names,
     distinct_directories,
     distinct_addresses,
@@ -309,6 +323,8 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
     tables_make_sense,
     embedded_on_one_machine,
     guarded_addresses,
+    etcd_is_guarded,
+    zookeeper_is_guarded,
     own_parameters,
     refused_values,
     hba_is_safe,
@@ -317,22 +333,10 @@ RULES: tuple[Callable[[Config], str | None], ...] = (
 )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine alone; a name other than ``localhost`` is taken for a way outside."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_host(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return re.fullmatch(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text) is not None
-    return True
+def _machines(config: Config) -> list[tuple[Node | Witness, str]]:
+    """Nodes and witnesses, with their keys."""
+    nodes: list[tuple[Node | Witness, str]] = [(node, f"nodes[{i}]") for i, node in enumerate(config.nodes)]
+    return nodes + [(witness, f"witnesses[{i}]") for i, witness in enumerate(config.witnesses)]
 
 
 def _machine(host: str) -> str:
@@ -345,19 +349,12 @@ def _machine(host: str) -> str:
         return host.lower()
 
 
-def _url(endpoint: str) -> tuple[str, str, int]:
-    try:
-        parts = urlsplit(endpoint)
-        return parts.scheme, parts.hostname or "", parts.port or 0
-    except ValueError:
-        return "", "", 0
-
-
 def _listeners(config: Config) -> Iterator[tuple[str, str, int, str]]:
     """(TCP or UDP, host, port, key) of everything that will listen."""
     for index, node in enumerate(config.nodes):
         for kind, field in (("TCP", "port"), ("TCP", "api_port"), ("UDP", "agent_port"), ("UDP", "guard_port")):
             yield kind, node.host, getattr(node, field), f"nodes[{index}].{field}"
+    yield from listeners(config)
     router = config.router
     if router is None:
         return

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from twinstar.config.schema import Config, Node, Tls
+from twinstar.config.schema import Config, Node, Tls, Witness
 from twinstar.config.secrets import Secret
 from twinstar.config.tls import tls_for
 from twinstar.model.address import Address
@@ -97,6 +97,12 @@ def bind_addresses(node: Node) -> Addresses:
     return _addresses(node, node.bind or node.host)
 
 
+def witness_addresses(witness: Witness, *, bind: bool = False) -> tuple[Address, Address]:
+    """The agent's and the guard's; `bind`: where they listen themselves."""
+    host = witness.bind or witness.host if bind else witness.host
+    return Address(host, witness.agent_port), Address(host, witness.guard_port)
+
+
 def _addresses(node: Node, host: str) -> Addresses:
     return Addresses(*(Address(host, port) for port in (node.port, node.api_port, node.agent_port, node.guard_port)))
 
@@ -106,10 +112,16 @@ def tls_of(config: Config, name: str) -> Tls | None:
     return tls_for(config.tls, name) if config.tls else None
 
 
+def after_the_move(config: Config) -> Config:
+    """The configuration when the register is in `next_store`."""
+    assert config.next_store is not None
+    return config.model_copy(update={"store": config.next_store, "next_store": None})
+
+
 def store_tls(config: Config, name: str) -> Tls | None:
-    """The TLS files with which a node (or ``router``) speaks to etcd."""
-    etcd = config.store.etcd
-    return tls_for(etcd.tls, name) if etcd and etcd.tls else None
+    """The TLS files with which a node (or ``router``) speaks to the store."""
+    store = config.store.etcd or config.store.zookeeper
+    return tls_for(store.tls, name) if store and store.tls else None
 
 
 def system_user(config: Config) -> str:
@@ -154,11 +166,49 @@ def node_settings(config: Config, name: str) -> NodeSettings:
     )
 
 
+def witness_named(config: Config, name: str) -> Witness | None:
+    """None when there is no witness of this name."""
+    return next((witness for witness in config.witnesses if witness.name == name), None)
+
+
+def _guard_peers(config: Config, name: str) -> list[dict[str, object]]:
+    """Every other node and witness: where its agent and its guard hear datagrams."""
+    places = {node.name: (addresses(node).agent, addresses(node).guard) for node in config.nodes}
+    places |= {witness.name: witness_addresses(witness) for witness in config.witnesses}
+    return [
+        {"member": member, "agent": asdict(agent), "guard": asdict(guard)}
+        for member, (agent, guard) in places.items()
+        if member != name
+    ]
+
+
+def _witness_guard(config: Config, witness: Witness) -> str:
+    folder, pace = witness.directory.absolute(), timings(config)
+    agent, guard = witness_addresses(witness, bind=True)
+    document = {
+        "cluster": config.cluster,
+        "member": witness.name,
+        "secret_file": str(config.secrets.absolute() / Secret.WIRE),
+        "bind": asdict(guard),
+        "agent": asdict(agent),
+        "data_directory": str(folder / "data"),
+        "state_file": str(folder / "state" / "guard.json"),
+        "peers": _guard_peers(config, witness.name),
+        "heartbeat_ms": pace.heartbeat_ms,
+        "stall_ms": pace.stall_ms,
+        "engine_kill_allowed": False,
+    }
+    return json.dumps(document, indent=2, sort_keys=True)
+
+
 def guard_settings(config: Config, name: str) -> str:
     """The JSON document that a node's guard is started with (`guard.settings` reads it). Raises UsageError.
 
-    The guard knows nothing of this configuration: it is the standard library alone.
+    The guard knows nothing of this configuration: it is the standard library alone. A witness's finds no database.
     """
+    witness = witness_named(config, name)
+    if witness is not None:
+        return _witness_guard(config, witness)
     settings = node_settings(config, name)
     own, folder, pace = settings.node, settings.node.directory.absolute(), settings.timings
     document = {
@@ -169,11 +219,7 @@ def guard_settings(config: Config, name: str) -> str:
         "agent": asdict(settings.bind.agent),
         "data_directory": str(folder / "data"),
         "state_file": str(folder / "state" / "guard.json"),
-        "peers": [
-            {"member": peer, "agent": asdict(at.agent), "guard": asdict(at.guard)}
-            for peer, at in settings.peers.items()
-            if peer != name
-        ],
+        "peers": _guard_peers(config, name),
         "database_socket": str(folder / "run" / f".s.PGSQL.{own.port}"),
         "database": asdict(settings.bind.database),
         "durability": settings.durability.value,

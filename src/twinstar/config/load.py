@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from twinstar.config.check import check
 from twinstar.config.complaint import complaint
-from twinstar.config.schema import Config, Tls
+from twinstar.config.schema import Config, Store, Tls
 from twinstar.model.errors import UsageError
 
 
@@ -78,21 +79,42 @@ def anchored(config: Config, folder: Path) -> Config:
     def tls_at(tls: Tls | None) -> Tls | None:
         return tls and Tls(certificate=at(tls.certificate), key=at(tls.key), authority=at(tls.authority))
 
-    store = config.store
-    if store.embedded:
-        embedded = store.embedded.model_copy(
-            update={"socket": at(store.embedded.socket), "file": at(store.embedded.file)}
-        )
-        store = store.model_copy(update={"embedded": embedded})
-    if store.etcd:
-        changes: dict[str, object] = {"tls": tls_at(store.etcd.tls)} if store.etcd.tls else {}
-        if store.etcd.password_file:
-            changes["password_file"] = at(store.etcd.password_file)
-        store = store.model_copy(update={"etcd": store.etcd.model_copy(update=changes)})
+    def store_at(store: Store) -> Store:
+        return _store_at(store, at, tls_at)
+
     nodes = tuple(node.model_copy(update={"directory": at(node.directory)}) for node in config.nodes)
-    changes = {"secrets": at(config.secrets), "store": store, "nodes": nodes}
+    witnesses = tuple(each.model_copy(update={"directory": at(each.directory)}) for each in config.witnesses)
+    changes: dict[str, object] = {
+        "secrets": at(config.secrets),
+        "store": store_at(config.store),
+        "next_store": store_at(config.next_store) if config.next_store else None,
+        "nodes": nodes,
+        "witnesses": witnesses,
+    }
     if config.tls:
         changes["tls"] = tls_at(config.tls)
     if config.postgresql.bin_dir:
         changes["postgresql"] = config.postgresql.model_copy(update={"bin_dir": at(config.postgresql.bin_dir)})
     return config.model_copy(update=changes)
+
+
+def _store_at(store: Store, at: Callable[[Path], Path], tls_at: Callable[[Tls | None], Tls | None]) -> Store:
+    if store.embedded:
+        embedded = store.embedded.model_copy(
+            update={"socket": at(store.embedded.socket), "file": at(store.embedded.file)}
+        )
+        store = store.model_copy(update={"embedded": embedded})
+    if store.managed and store.managed.program:
+        managed = store.managed.model_copy(update={"program": at(store.managed.program)})
+        store = store.model_copy(update={"managed": managed})
+    for name, remote in (("etcd", store.etcd), ("zookeeper", store.zookeeper)):
+        if remote:
+            files = {
+                "tls": tls_at(remote.tls),
+                "password_file": at(remote.password_file) if remote.password_file else None,
+            }
+            store = store.model_copy(update={name: remote.model_copy(update=files)})
+    if store.kubernetes and store.kubernetes.kubeconfig:
+        named = store.kubernetes.model_copy(update={"kubeconfig": at(store.kubernetes.kubeconfig)})
+        store = store.model_copy(update={"kubernetes": named})
+    return store

@@ -21,14 +21,28 @@ class NodeText:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessText:
+    name: str
+    host: str
+    ports: tuple[int, int]
+    """The agent's and the guard's datagrams."""
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class StoreText:
-    """Either `socket` and `file` (embedded) or `endpoints` (etcd)."""
+    """`socket` and `file` (embedded), `managed_port` (managed), or what `kind` names at `endpoints` or `kubeconfig`."""
 
     socket: Path | None = None
     file: Path | None = None
     endpoints: tuple[str, ...] = ()
+    """etcd: URLs; zookeeper: ``host:port``."""
+    kubeconfig: Path | None = None
+    kind: str = "etcd"
     certificates: bool = False
-    """etcd: with the files of `Plan.certificates`, signed by the same authority; to be edited where it is another."""
+    """With the files of `Plan.certificates`, signed by the same authority; to be edited where it is another."""
+    managed_port: int | None = None
+    """managed: of the first member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,7 @@ class Plan:
     router_ports: tuple[int, int, int]
     """Write (active-active: any), read, notices."""
     router_hosts: tuple[str, ...] = ()
+    witnesses: tuple[WitnessText, ...] = ()
     strategy: Strategy = "active-passive"
     durability: str | None = None
     policy: str | None = None

@@ -96,11 +96,68 @@ class EtcdStore(_Section):
     tls: Tls | None = None
 
 
+class ManagedStore(_Section):
+    """etcd that Twinstar runs: a member beside each of these nodes, and one on each witness."""
+
+    members: Annotated[tuple[Name, ...], _none_as(tuple)] = ()
+    """The nodes that have a member; empty: all."""
+    port: Port = 2379
+    """TCP, of clients; members use the next one among themselves. Further members on one host: two more for each."""
+    quota_bytes: Annotated[int, Field(strict=True, ge=16 * 1024 * 1024, le=8 << 30)] = 256 * 1024 * 1024
+    """A member whose file is as large takes no more writes until it was tidied, which is done by itself."""
+    program: Path | None = None
+    """etcd, 3.4 or later; None: ``etcd`` where the system's programs are."""
+
+
+class ZooKeeperStore(_Section):
+    hosts: tuple[str, ...] = Field(min_length=1)
+    """``host:port`` of each server's port for clients."""
+    chroot: str = Field(default="", pattern=r"^(/[^/\s]+)*$")
+    """The znode below which everything is; empty: the root."""
+    user: str | None = None
+    """Of the scheme `digest`."""
+    password_file: Path | None = None
+    """None: the secret `zookeeper_password`, when there is a user."""
+    tls: Tls | None = None
+
+
+class KubernetesStore(_Section):
+    kubeconfig: Path | None = None
+    """``{name}`` stands for the node's name, as in `Tls`. None: the service account of the pod."""
+    context: str | None = None
+    """One of the kubeconfig's; None: its current one."""
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] | None = None
+    """Where the objects are; None: the context's or the pod's."""
+
+
 class Store(_Section):
     """Exactly one of them."""
 
     embedded: EmbeddedStore | None = None
     etcd: EtcdStore | None = None
+    managed: ManagedStore | None = None
+    zookeeper: ZooKeeperStore | None = None
+    kubernetes: Annotated[KubernetesStore | None, _none_as(KubernetesStore)] = None
+
+    @property
+    def kind(self) -> str:
+        """The name of the one that is configured."""
+        return next(name for name, value in self if value is not None)
+
+
+class Witness(_Section):
+    """A machine without a database: it has a member of the managed store, and says whom it hears."""
+
+    name: Name
+    host: str = Field(default="127.0.0.1", min_length=1)
+    bind: str | None = None
+    """Address to listen on; None: `host`."""
+    agent_port: Port
+    """UDP."""
+    guard_port: Port
+    """UDP."""
+    directory: Path
+    """Holds `state/` and `store/`."""
 
 
 class TableRule(_Section):
@@ -200,7 +257,10 @@ class Config(_Section):
     """A directory with one file per secret (mode 0600)."""
     tls: Tls | None = None
     store: Store
+    next_store: Store | None = None
+    """Where `twinstar store migrate` moves the register; after the move it is written as `store`, and this removed."""
     nodes: tuple[Node, ...] = Field(min_length=1, max_length=32)
+    witnesses: Annotated[tuple[Witness, ...], _none_as(tuple)] = ()
     router: Router | None = None
     postgresql: Postgresql = Postgresql()
     timing: Timing = Timing()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twinstar.config import template_active_active, template_active_passive
-from twinstar.config.plan import NodeText, Plan, inline_list, key_line, scalar
+from twinstar.config.plan import NodeText, Plan, WitnessText, inline_list, key_line, scalar
 
 
 def render(plan: Plan) -> str:
@@ -22,7 +22,9 @@ def render(plan: Plan) -> str:
             _head(plan) + own.head(plan),
             _security(plan),
             _store(plan),
+            _NEXT_STORE,
             _NODES + own.NODE_KEYS + "nodes:\n" + "".join(_node(node) + own.NODE_LINES for node in plan.nodes),
+            _witnesses(plan),
             own.router(plan),
             _postgresql(plan),
             own.TIMING,
@@ -73,13 +75,36 @@ def _store(plan: Plan) -> str:
 #   etcd: three endpoints or more on machines that do not fail together.
 #     endpoints: URLs. user, password_file: when etcd asks for them (without the file: the secret etcd_password).
 #     tls: certificate, key, authority, as above, for https endpoints.
+#   managed: etcd that Twinstar runs, with the certificates above: nothing else to install but its program.
+#     members: names of nodes that have a member. Default: all. With the witnesses an odd number: 3, or 5.
+#     port (TCP): of the first member on a host; members use the next port among themselves, and a further member on
+#     the same host two more. Default: 2379.
+#     quota_bytes: largest file of a member; a full one is tidied by itself. Default: 268435456. Less saves disk.
+#     program: the path of etcd, 3.4 or later. Default: where the system's programs are.
+#   zookeeper: an ensemble of three servers or more (ZooKeeper 3.6 or later).
+#     hosts: host:port of each, its secure port with tls. chroot: the znode that all is below. Default: the root.
+#     user, password_file: of the scheme digest (without the file: the secret zookeeper_password).
+#     tls: certificate, key, authority, as above.
+#   kubernetes: the API server of a Kubernetes cluster; `twinstar store manifest` prints what it needs there.
+#     kubeconfig: how to reach it; {name} is the node's name. Default: none, the service account of the pod.
+#     context: one of the kubeconfig's. Default: its current one. namespace: Default: the context's, or the pod's.
 store:
 """
+    if plan.store.managed_port is not None:
+        return text + f"  managed:\n    port: {plan.store.managed_port}\n"
     if plan.store.endpoints:
-        text += f"  etcd:\n    endpoints: {inline_list(plan.store.endpoints)}\n"
+        key = "hosts" if plan.store.kind == "zookeeper" else "endpoints"
+        text += f"  {plan.store.kind}:\n    {key}: {inline_list(plan.store.endpoints)}\n"
         return text + (_tls(plan.certificates, "    ") + "\n" if plan.store.certificates and plan.certificates else "")
+    if plan.store.kubeconfig:
+        return text + f"  kubernetes:\n    kubeconfig: {scalar(plan.store.kubeconfig)}\n"
     return text + f"  embedded:\n    socket: {scalar(plan.store.socket)}\n    file: {scalar(plan.store.file)}\n"
 
+
+_NEXT_STORE = """\
+# Where the register is to move while the cluster runs (twinstar store migrate); as the section above.
+# next_store: null
+"""
 
 _NODES = """\
 # The nodes. For each:
@@ -102,6 +127,28 @@ def _node(node: NodeText) -> str:
     agent_port: {agent}
     guard_port: {guard}
     directory: {scalar(node.directory)}
+"""
+
+
+def _witnesses(plan: Plan) -> str:
+    text = """\
+# Machines without a database that say whom they hear, and have a member of the managed store: two nodes and a witness
+# are a whole cluster. name, host, bind, agent_port, guard_port and directory as for nodes. Default: none.
+"""
+    if not plan.witnesses:
+        return text + "# witnesses: []\n"
+    return text + "witnesses:\n" + "".join(_witness(each) for each in plan.witnesses)
+
+
+def _witness(witness: WitnessText) -> str:
+    agent, guard = witness.ports
+    return f"""\
+  - name: {scalar(witness.name)}
+    host: {scalar(witness.host)}
+    # bind: {scalar(witness.host)}
+    agent_port: {agent}
+    guard_port: {guard}
+    directory: {scalar(witness.directory)}
 """
 
 

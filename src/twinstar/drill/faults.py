@@ -43,8 +43,12 @@ class Fault(StrEnum):
     KILL_AGENT_THEN_DATABASE = "kill-agent-then-database"
     PARTITION = "partition"
     """The leader's node is cut off from everybody: members, store, router and clients. Silence, no reset."""
+    KILL_WITNESS = "kill-witness"
+    """SIGKILL of everything of a machine without a database."""
     STOP_STORE = "stop-store"
     """SIGSTOP of the store's processes."""
+    FILL_STORE = "fill-store"
+    """The store that Twinstar runs is written to until it takes no more."""
     SWITCHOVER = "switchover"
     """A planned change of leader."""
     LEAVE = "leave"
@@ -114,7 +118,7 @@ def _kill_standby(target: Target, view: View) -> Injected:
 def _kill_all_of(target: Target, member: MemberView) -> Injected:
     """Agent and guard go first, so that neither has the time to report the end of the database."""
     data = target.data_directory(member.name)
-    own = _agent_and_guard(member)
+    own = [*_agent_and_guard(member), *target.store_runs(member.name)]
     at_ms = _strike([*own, *_engine(data)], signal.SIGKILL)
     _strike(_engine(data), signal.SIGKILL)  # What was forked meanwhile.
     return Injected(at_ms, member.name, start=(member.name,))
@@ -123,7 +127,7 @@ def _kill_all_of(target: Target, member: MemberView) -> Injected:
 def _hang_node(target: Target, view: View) -> Injected:
     member = view.struck
     data = target.data_directory(member.name)
-    first = [*_agent_and_guard(member), *_engine(data)]
+    first = [*_agent_and_guard(member), *_engine(data), *target.store_runs(member.name)]
     at_ms = _strike(first, signal.SIGSTOP)
     later = [run for run in _engine(data) if run not in first]
     _strike(later, signal.SIGSTOP)
@@ -191,6 +195,15 @@ def _partition(target: Target, view: View) -> Injected:
     return Injected(at_ms, view.struck.name, cut_off=view.struck.name)
 
 
+def _kill_witness(target: Target, _view: View) -> Injected:
+    name, runs = target.witness()
+    return Injected(_strike(runs, signal.SIGKILL), name, start=(name,))
+
+
+def _fill_store(target: Target, _view: View) -> Injected:
+    return Injected(target.fill_store(), "store")
+
+
 def _stop_store(target: Target, _view: View) -> Injected:
     runs = target.store_runs()
     if not runs:
@@ -222,7 +235,9 @@ _FAULTS: dict[Fault, Callable[[Target, View], Injected]] = {
     Fault.KILL_GUARD: _kill_guard,
     Fault.KILL_AGENT_THEN_DATABASE: _kill_agent_then_database,
     Fault.PARTITION: _partition,
+    Fault.KILL_WITNESS: _kill_witness,
     Fault.STOP_STORE: _stop_store,
+    Fault.FILL_STORE: _fill_store,
     Fault.SWITCHOVER: _switchover,
     Fault.LEAVE: _leave,
 }

@@ -41,6 +41,9 @@ class View:
     members: tuple[MemberView, ...]
     waiting_for: str
     copies: frozenset[str]
+    required: int
+    """Other copies that must have a commit on disk, as it is in effect now."""
+    durability: str
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> View:
@@ -60,6 +63,8 @@ class View:
             ),
             waiting_for=raw["waiting_for"],
             copies=frozenset(raw["copies"]),
+            required=raw["required"],
+            durability=raw["durability"],
         )
 
     def member(self, name: str) -> MemberView:
@@ -95,6 +100,7 @@ class View:
         return (
             self.open
             and counted <= self.copies
+            and (self.required > 0 or len(counted) < 2 or self.durability != "quorum")
             and all(
                 member.state == ("running" if member.name == self.leader else "streaming") for member in self.members
             )
@@ -104,7 +110,10 @@ class View:
         states = ", ".join(f"{m.name} {m.state}{'' if m.open else ', not open'}" for m in self.members)
         opened = "open" if self.open else "not open"
         counted = ", ".join(sorted(self.copies))
-        return f"epoch {self.epoch} {self.phase}, leader {self.leader or 'none'} {opened}; {states}; copies: {counted}"
+        return (
+            f"epoch {self.epoch} {self.phase}, leader {self.leader or 'none'} {opened}; {states}; copies: {counted}; "
+            f"required: {self.required}"
+        )
 
 
 class Target(Protocol):
@@ -116,8 +125,18 @@ class Target(Protocol):
 
     def data_directory(self, node: str) -> Path: ...
 
-    def store_runs(self) -> tuple[str, ...]:
-        """The store's processes as ``pid:start time``; empty when they are not on this machine."""
+    def store_runs(self, node: str | None = None) -> tuple[str, ...]:
+        """The store's processes as ``pid:start time``; empty when they are not on this machine. `node`: of the member
+        that a managed store has there.
+        """
+        ...
+
+    def witness(self) -> tuple[str, tuple[str, ...]]:
+        """A machine without a database, and all its processes. Raises UsageError when there is none."""
+        ...
+
+    def fill_store(self) -> float:
+        """Returns the boot clock's time when the store took no more. Raises UsageError for one of somebody else's."""
         ...
 
     def start(self, node: str) -> None:

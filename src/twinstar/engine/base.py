@@ -154,8 +154,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def reload(self, parameters: dict[str, str]) -> None:
-        """Applies the user's settings; what needs a restart shows in `restart_pending`."""
+    async def reload(self, parameters: dict[str, str], hba: tuple[str, ...]) -> None:
+        """Applies the user's settings and access rules; what needs a restart shows in `restart_pending`."""
         ...
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     DEAF = "hears-nobody"
     OPERATOR = "operator"
     FORCED = "operator-accepts-loss"
+    ADOPTED = "adopted"
     UNFINISHED = "election-unfinished"
     NAMED = "named"
     RESTARTED = "leader-restarted"

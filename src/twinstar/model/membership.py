@@ -74,6 +74,10 @@ class Membership:
         nodes = tuple(each for each in self.nodes if each.number != number)
         return replace(self, epoch=self.epoch + 1, nodes=nodes, reason=reason)
 
+    def written_as(self, nonce: str) -> Membership:
+        """The same by another author."""
+        return replace(self, nonce=nonce)
+
     def encode(self) -> bytes:
         """JSON, with sorted keys, so that equal memberships are equal bytes."""
         raw = {

@@ -13,6 +13,8 @@ from typing import Any
 from twinstar.model.errors import PeerError, UnknownSchema
 from twinstar.model.position import Position
 
+KEY = "register"
+"""What it stands under in the store."""
 SCHEMA = 1
 
 
@@ -73,6 +75,10 @@ class Register:
     def voters(self) -> frozenset[str]:
         """The copies other than the leader."""
         return self.copies - {self.leader}
+
+    def written_as(self, nonce: str) -> Register:
+        """The same by another author."""
+        return self.but(nonce=nonce)
 
     def but(self, **changes: Any) -> Register:
         """This register with some fields changed."""

@@ -35,6 +35,8 @@ class Settings:
     renewal_ms: float | None = None
     """None: derived from the lease."""
     maximum_lag_bytes: int = 1 << 20
+    witnesses: tuple[str, ...] = ()
+    """Members without a database: never copies, never voters; whom they hear is asked before an accusation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Peer:
     agent_age_ms: float = 1e12
     not_leading_ms: float = 0
     """For how long it has been named and heard without a running database that leads the register's epoch."""
+    silent_for_ms: float = 0
+    """Since its last heartbeat, as far as that counts; 0 when none has come since this member's start."""
     overdue: bool = False
     """Its second heartbeat is: it is probed."""
     hears_me: bool = False

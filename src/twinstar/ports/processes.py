@@ -86,10 +86,16 @@ class Processes(Protocol):
         ...
 
     def spawn(
-        self, command: Sequence[str], *, account: Account | None, environment: Mapping[str, str], output: Path
+        self,
+        command: Sequence[str],
+        *,
+        account: Account | None,
+        environment: Mapping[str, str],
+        output: Path,
+        directory: Path = _ROOT,
     ) -> int:
-        """Starts a process that outlives this one; its output is appended to a file. Returns its pid. Raises
-        EnvironmentTrouble when it cannot be started.
+        """Starts a process that outlives this one, standing in `directory`; its output is appended to a file. Returns
+        its pid. Raises EnvironmentTrouble when it cannot be started.
         """
         ...
 
@@ -164,7 +170,13 @@ class SystemProcesses:
             self._reap()
 
     def spawn(
-        self, command: Sequence[str], *, account: Account | None, environment: Mapping[str, str], output: Path
+        self,
+        command: Sequence[str],
+        *,
+        account: Account | None,
+        environment: Mapping[str, str],
+        output: Path,
+        directory: Path = _ROOT,
     ) -> int:
         self._reap()
         with output.open("ab") as log:
@@ -174,7 +186,7 @@ class SystemProcesses:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    **_detached(account, environment),
+                    **_detached(account, environment) | {"cwd": directory},
                 )
             except OSError as error:
                 raise _not_started(command, error) from None

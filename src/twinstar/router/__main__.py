@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any
 
-from twinstar.config.check import is_loopback
 from twinstar.config.derive import endpoints
+from twinstar.config.hosts import is_loopback
 from twinstar.config.load import load
 from twinstar.config.schema import Config, Router
 from twinstar.config.secrets import Secrets
@@ -31,7 +31,7 @@ from twinstar.router.builtin import ANY_DIAL_MS, DIAL_MS, BuiltinRouter
 from twinstar.router.node_watcher import NodeWatcher
 from twinstar.router.status import status_handler
 from twinstar.router.watcher import REGISTER, Watcher
-from twinstar.store.factory import open_store
+from twinstar.store.factory import store_of
 
 FILES_KEPT = 64
 """Open files that are no session's; a session has two."""
@@ -62,7 +62,7 @@ async def _run(config: Config) -> None:
         ending.push_async_callback(router.stop)
         await router.start()
         if config.strategy == "active-passive":
-            store = open_store(config.store, config.cluster, clock, network, secrets, "router")
+            store = store_of(config, clock, network, secrets, "router")
             ending.push_async_callback(store.close)
             events = await ending.enter_async_context(aclosing(store.watch(REGISTER)))
             watcher = _watcher(config, key, clock, router)

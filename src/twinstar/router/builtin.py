@@ -117,8 +117,8 @@ class BuiltinRouter:
     def _opening(self, apart_from: Session) -> Counter[str]:
         """By member, the sessions of this endpoint that are on their way to it."""
         role = apart_from.role
-        others = (session for session in self._openings if session is not apart_from and session.role is role)
-        return Counter(session.target.member for session in others if session.target is not None)
+        others = (each for each in self._openings if each is not apart_from and each.role is role and not each.joined)
+        return Counter(each.target.member for each in others if each.target is not None)
 
     async def dial(self, target: Target) -> Stream | None:
         server = Stream()

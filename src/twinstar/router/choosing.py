@@ -7,8 +7,9 @@ what is written to one that was taken out while nobody but its clients could rea
 What it guarantees
     1. *A new session goes to a node that says it is open*, and said so within `SILENCE_MS`.
     2. *Nobody stays on a node that is over.* Sessions end on a node that says it is not open, so that its clients come
-       back elsewhere; and on one that is silent, as soon as another one is open. While nobody is, a session on a silent
-       node is kept: perhaps it is the router that hears nobody.
+       back elsewhere; and on one that has said nothing for `SILENCE_MS` while others were heard, once one is open.
+       A session on a node that was silent when nobody spoke is kept: perhaps it was the router that heard nobody. So
+       the time counts from when somebody is heard again, and a silence is whole when somebody was heard after it.
     3. *`read` has a node whenever `any` has one.* A node is left out of it when it lags by more than the bound behind
        the one that lags the least. What all of them lack (a dead node's last writes) says nothing for or against any of
        them.
@@ -58,10 +59,13 @@ class Nodes:
     max_lag_ms: float
     words: Mapping[str, Word] = field(default_factory=dict)
     """By member, of those that were ever heard."""
+    hearing_since_ms: float = 0.0
+    """Since when somebody has been heard, without `SILENCE_MS` in which nobody was."""
 
     def saw(self, member: str, statement: PeerStatement, now_ms: float) -> Nodes:
         """A statement that has just arrived."""
         words = dict(self.words)
+        hearing = now_ms <= _newest_ms(words) + SILENCE_MS
         before = words.get(member)
         words[member] = replace(before, statement=statement, at_ms=now_ms) if before else Word(statement, now_ms)
         epoch = max(word.statement.epoch for word in words.values())
@@ -71,12 +75,12 @@ class Nodes:
         lagging = _lagging(words, now_ms, self.max_lag_ms)
         for name, word in words.items():
             words[name] = replace(word, lagging_since_ms=_since(word.lagging_since_ms, now_ms, holds=name in lagging))
-        return replace(self, words=words)
+        return replace(self, words=words, hearing_since_ms=self.hearing_since_ms if hearing else now_ms)
 
     def slept(self, late_ms: float, now_ms: float) -> Nodes:
         """This process was not run for so long: for as much longer what was heard before counts as new."""
         words = {name: replace(word, at_ms=min(now_ms, word.at_ms + late_ms)) for name, word in self.words.items()}
-        return replace(self, words=words)
+        return replace(self, words=words, hearing_since_ms=min(now_ms, self.hearing_since_ms + late_ms))
 
     def route(self, now_ms: float, members: frozenset[str]) -> Route:
         """What follows, for a router that has the addresses of `members`."""
@@ -87,9 +91,11 @@ class Nodes:
         }
         if not usable:
             return Route(ended=ended, why=Why.NOBODY_OPEN)
+        newest_ms = _newest_ms(here)
         for name, word in here.items():
             if not word.heard(now_ms):
-                ended.setdefault(name, "it is silent")
+                if newest_ms >= max(word.at_ms, self.hearing_since_ms) + SILENCE_MS:
+                    ended.setdefault(name, "it is silent")
             elif word.outdated(now_ms):
                 ended.setdefault(name, f"it knows the membership's epoch {word.statement.epoch} alone")
         lagging = _lagging(here, now_ms, self.max_lag_ms)
@@ -109,6 +115,10 @@ class Nodes:
             each.lagging_since_ms + LEFT_OUT_MS for each in self.words.values() if each.lagging_since_ms is not None
         ]
         return min((end for end in ends if end >= now_ms), default=float("inf"))
+
+
+def _newest_ms(words: Mapping[str, Word]) -> float:
+    return max((word.at_ms for word in words.values()), default=float("-inf"))
 
 
 def _open(words: Mapping[str, Word], now_ms: float) -> tuple[str, ...]:

@@ -17,12 +17,14 @@ from twinstar.model.wire import Hello, Inbox, Part, PeerStatement, Sender
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams, Network
 from twinstar.router.base import NodeStatus, RouterStatus
-from twinstar.router.choosing import SILENCE_MS, Nodes
+from twinstar.router.choosing import Nodes
 from twinstar.router.routes import Route
 from twinstar.router.watcher import ASK_HELD_MS, ASK_OPEN_MS
 
 STALL_MS = 25.0
 """Waking up later than this is a stall of this process."""
+LOOK_MS = 50.0
+"""How often it looks at the time at least: a shorter stall makes nobody silent that speaks every 100 ms."""
 _PAST_MS = 1.0
 """To look when the silence is over, not when it is just about to be."""
 
@@ -49,6 +51,8 @@ class NodeWatcher:
         self._clock = clock
         self._tell = tell
         self._nodes = Nodes(max_lag_ms)
+        self._ran_ms = self._due_ms = clock.now_ms()
+        """When this was last run, and when it means to look again: if it comes to that too late, it stood still."""
         self._route = Route()
 
     async def run(self, network: Network, bind: Address) -> None:
@@ -82,17 +86,25 @@ class NodeWatcher:
             await self._clock.sleep_ms(ASK_HELD_MS if self._route.why is not None else ASK_OPEN_MS / 4)
 
     async def _look(self) -> None:
-        """Wakes up when some silence may begin to mean something."""
+        """Wakes up when some silence may begin to mean something, and to know of its own stalls."""
         while True:
             now = self._clock.now_ms()
-            wait_ms = min(SILENCE_MS, self._nodes.next_change_ms(now) - now + _PAST_MS)
+            wait_ms = min(LOOK_MS, self._nodes.next_change_ms(now) - now + _PAST_MS)
+            self._due_ms = now + wait_ms
             await self._clock.sleep_ms(wait_ms)
-            late_ms = self._clock.now_ms() - now - wait_ms
-            if late_ms > STALL_MS:
-                self._nodes = self._nodes.slept(late_ms, self._clock.now_ms())
+            self._wake()
             self._follow()
 
+    def _wake(self) -> None:
+        """Before anything else, since a message may wake us as well as the time: standing still is nobody's silence."""
+        now = self._clock.now_ms()
+        if now - self._due_ms > STALL_MS:
+            self._nodes = self._nodes.slept(now - self._ran_ms, now)
+            self._due_ms = now
+        self._ran_ms = now
+
     def _hear(self, data: bytes, _: Address) -> None:
+        self._wake()
         now = self._clock.now_ms()
         envelope = self._starts.open(data, now)
         if envelope is None or envelope.part is not Part.AGENT or envelope.member not in self._members:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from twinstar.model.address import Address
 from twinstar.model.errors import PeerError
-from twinstar.model.register import Register
+from twinstar.model.register import KEY, Register
 from twinstar.model.starts import Starts
 from twinstar.model.wire import EpochNotice, Hello, Inbox, Part, Sender, Serving
 from twinstar.ports.clock import Clock
@@ -25,7 +25,7 @@ from twinstar.store.base import Changed, Lost, Synced, WatchEvent
 
 ASK_HELD_MS = 20.0
 ASK_OPEN_MS = 1_000.0
-REGISTER = "register"
+REGISTER = KEY
 
 _NOT_A_REGISTER = (ValueError, TypeError, LookupError, AttributeError)
 """What decoding raises for bytes that nobody of ours has written."""

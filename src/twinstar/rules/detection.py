@@ -152,7 +152,12 @@ class PeerHistory:
         return Silent(silent_ms) if certain else Missing(silent_ms, level)
 
     def next_change_ms(self, now_ms: float, fresh_since_ms: float = -math.inf) -> float:
-        """When to ask again, if nothing is heard: the next moment at which the verdict may differ; `inf` for never."""
+        """When to ask again, if nothing is heard: the next moment at which the verdict may differ; `inf` for never.
+        Always later than `now_ms`, also where what is missing to it is less than a number of this size can tell.
+        """
+        return max(self._next_change_ms(now_ms, fresh_since_ms), math.nextafter(now_ms, math.inf))
+
+    def _next_change_ms(self, now_ms: float, fresh_since_ms: float) -> float:
         silent_ms = self.silent_ms(now_ms, fresh_since_ms)
         timings = self._timings
         if silent_ms is None:

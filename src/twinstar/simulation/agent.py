@@ -9,6 +9,8 @@ from twinstar.agent.agent import Agent
 from twinstar.agent.control import AgentControl
 from twinstar.agent.facts import ConfigFacts
 from twinstar.agent.forwarding import forwarding
+from twinstar.agent.member import RunningMember
+from twinstar.agent.migrating import Migration, leads_quietly
 from twinstar.agent.reloading import Reloading
 from twinstar.agent.settings import AgentSettings
 from twinstar.api.client import Client
@@ -19,8 +21,8 @@ from twinstar.model.address import Address
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Network
 from twinstar.ports.randomness import Randomness
-from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.freezing import outside
+from twinstar.simulation.database.engine import VirtualEngine
+from twinstar.simulation.world.freezing import outside
 from twinstar.store.base import Store
 
 TOKEN = "simulated"  # noqa: S105 - nobody listens in on the wires
@@ -53,8 +55,9 @@ class VirtualAgent:
         facts = ConfigFacts(config)
         agents = {each.name: addresses(each).api for each in config.nodes}
         forward = forwarding(me, agents, lambda: Client(network, clock, token=TOKEN))
-        reload = Reloading(agent, own, facts, config, read).reload
-        control = AgentControl(agent, facts, clock, forward, reload)
+        reload = Reloading(me, RunningMember(agent, own, facts), config, read).reload
+        migration = Migration(store, me, agents, forward, randomness, leads_quietly)
+        control = AgentControl(agent, facts, clock, forward, reload, migration)
         api = Server(control, config.cluster, me, lambda: TOKEN, clock)
         return cls(agent, api, network, addresses(node(config, me)).api)
 

@@ -38,7 +38,7 @@ class Tally:
 
     @property
     def never(self) -> list[str]:
-        return coverage.never(self.sometimes)
+        return coverage.never(self.sometimes, {outcome.plan.store for outcome in self.outcomes})
 
 
 def play_many(

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from twinstar.model.errors import EngineError
 from twinstar.ports.clock import Clock
-from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.database.engine import VirtualEngine
 
 _DEADLINE_MS = 500.0
 

@@ -12,35 +12,35 @@ from typing import Any
 from twinstar.config.derive import addresses
 from twinstar.model.register import Register
 from twinstar.simulation.agent import VirtualAgent
-from twinstar.simulation.breaking import Breakable
 from twinstar.simulation.chronicle import Chronicle, speaker
 from twinstar.simulation.client import Client
-from twinstar.simulation.clocks import MachineClock, switched_on
 from twinstar.simulation.coverage import Scout
-from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.etcd_gateway import EtcdStorage
+from twinstar.simulation.database.engine import VirtualEngine
+from twinstar.simulation.database.fleet import Fleet
+from twinstar.simulation.faults.breaking import Breakable
 from twinstar.simulation.files import CLUSTER, ROUTER, SECRET, Files, first_config, node
-from twinstar.simulation.fleet import Fleet
-from twinstar.simulation.freezing import Gate
 from twinstar.simulation.guard import VirtualGuard
 from twinstar.simulation.member import Member, Process
-from twinstar.simulation.memory_store import Faults, MemoryServer, MemoryStore
-from twinstar.simulation.network import VirtualNetwork
 from twinstar.simulation.people import People
-from twinstar.simulation.plan import Plan, StoreKind
+from twinstar.simulation.plan import Plan
 from twinstar.simulation.service import RouterMachine, Service
-from twinstar.simulation.streams import VirtualTransports
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
-from twinstar.simulation.wires import Wires
+from twinstar.simulation.stores.attested import AttestedStore
+from twinstar.simulation.stores.kinds import latency_ms, storage
+from twinstar.simulation.stores.machines import StoreMachines
+from twinstar.simulation.stores.memory import Faults, MemoryStore
 from twinstar.simulation.witness import Witness
-from twinstar.store.base import root
-from twinstar.store.etcd.client import EtcdStore
+from twinstar.simulation.witness_node import WitnessNode
+from twinstar.simulation.world.clocks import MachineClock, switched_on
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.network import VirtualNetwork
+from twinstar.simulation.world.streams import VirtualTransports
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
+from twinstar.simulation.world.wires import Wires
+from twinstar.store.base import Store, root
 
 _WATCH_MS = 5.0
 _LOOK_MS = 50.0
 """Besides the moments at which it matters: when a leader begins, and before an agent is killed."""
-_LATENCY_MS = {StoreKind.EMBEDDED: (0.1, 1.0), StoreKind.ETCD: (0.5, 4.0)}
-"""One way, from and to."""
 
 
 class Cluster(Breakable):
@@ -51,13 +51,14 @@ class Cluster(Breakable):
         self.seed, self.plan = seed, plan
         self.clock = VirtualClock(loop)
         self.chronicle = Chronicle(self.clock)
-        self.store_latency_ms = _LATENCY_MS[plan.store]
         self.randomness = SeededRandomness(seed)
         self.wires = Wires(self.randomness)
-        self.server = EtcdStorage(self.wires, self.clock) if plan.store is StoreKind.ETCD else MemoryServer()
+        self.server = storage(plan.store, self.wires, self.clock)
+        self.store_latency_ms = latency_ms(self.server)
         self.witness = Witness(plan.maximum_lag_bytes, self.chronicle.tell, self.look, self._held_by)
         self._scout = Scout(self.witness.sometimes, self.chronicle.tell)
         self.server.noticed = self._noticed
+        self.server.reached = lambda what: self.witness.sometimes.update([what])
         self.changed = asyncio.Event()
         """Set, and replaced, when the register has changed."""
         self.fleet = Fleet(self.clock, self.randomness, self.wires.passes, self.witness)
@@ -69,6 +70,7 @@ class Cluster(Breakable):
         """Whoever is, or once was, a member."""
         for name in self.names:
             self.install(name)
+        self.witness_node = self._witness_node() if plan.witness else None
         self.people = People(self, seed)
         self._decoded: tuple[int, Register | None] = (-1, None)
         self.registers: list[Register] = []
@@ -82,6 +84,7 @@ class Cluster(Breakable):
         self.server.start()
         for name in self.names:
             self.start(name)
+        self.start_witness()
         self.aside(self._look_for_ever())
 
     def start(self, name: str) -> None:
@@ -91,6 +94,17 @@ class Cluster(Breakable):
             self.start_guard(name)
         if member.agent_process is None:
             self.start_agent(name)
+
+    def _witness_node(self) -> WitnessNode:
+        files, wires = self.files, self.wires
+        return WitnessNode(
+            lambda: files.wanted, files.guard, SECRET, wires, self.fleet, self.directory, self._new_clock
+        )
+
+    def start_witness(self) -> None:
+        """Unless it runs, or there is none."""
+        if self.witness_node is not None:
+            self.witness_node.start(self._process)
 
     def install(self, name: str) -> None:
         """A machine of its own for a new member, on which nothing runs yet."""
@@ -112,6 +126,7 @@ class Cluster(Breakable):
         settings = self.files.agent(name, self.directory / f"{name}.json")
         store = self._store_for(gate, member.host, member.clock, member.store)
         member.store = store if isinstance(store, MemoryStore) else None
+        member.doubts = member.store.faults if member.store else self.server.doubts_of(member.host)
         network = VirtualNetwork(self.wires, gate, member.clock, VirtualTransports(self.wires, gate, member.host))
         started = VirtualAgent.assembled(
             settings, lambda: self.files.of(name), store, member.engine, member.clock, self.randomness, network
@@ -119,12 +134,11 @@ class Cluster(Breakable):
         member.agent = started.agent
         member.agent_process = self._process(name, started.run(), gate)
 
-    def _store_for(
-        self, gate: Gate, host: str, clock: MachineClock, before: MemoryStore | None
-    ) -> EtcdStore | MemoryStore:
+    def _store_for(self, gate: Gate, host: str, clock: MachineClock, before: MemoryStore | None) -> Store:
         """A new process's client of the store; what was wrong between the last one's host and the store still is."""
-        if isinstance(self.server, EtcdStorage):
-            return self.server.client(CLUSTER, self.wires, gate, host, clock)
+        if isinstance(self.server, StoreMachines):
+            client, server = self.server.client(CLUSTER, self.wires, gate, host, clock), self.server
+            return AttestedStore(client, lambda key: server.read(root(CLUSTER) + key), self.witness.breaches.append)
         store = MemoryStore(self.server, CLUSTER, clock, self.randomness)
         store.faults = before.faults if before else Faults(latency_ms=self.store_latency_ms)
         return store
@@ -181,6 +195,7 @@ class Cluster(Breakable):
     def end(self) -> None:
         """Kills everything: nothing is left to be tidied up."""
         processes = [process for member in self.members.values() for process in member.processes]
+        processes += self.witness_node.processes if self.witness_node else []
         if self.service is not None and self.service.router.process is not None:
             processes.append(self.service.router.process)
         for process in processes:
@@ -263,6 +278,9 @@ class Cluster(Breakable):
             for process in member.processes:
                 if process.task.done():
                     self.witness.breaches.append(f"a process of {member.name} ended: {process.task!r}")
+        for process in self.witness_node.processes if self.witness_node else ():
+            if process.task.done():
+                self.witness.breaches.append(f"a process of the witness ended: {process.task!r}")
         self.witness.check()
 
     async def until(self, what: str, condition: Callable[[], object], within_ms: float = 30_000) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from twinstar.model.effects import Reason
 from twinstar.model.register import Durability, Phase, Register
+from twinstar.simulation.plan import StoreKind
 
 SOMETIMES = {
     "promoted": "a database was promoted",
@@ -44,16 +45,29 @@ SOMETIMES = {
     "durability changed": "the other durability was",
     "to async": "a leader had its first lease instead of confirmations",
     "to quorum": "a leader had confirmations again instead of a lease",
+    "a witness told a broken link from a dead leader": "two copies did not hear each other, and nobody changed places",
+    "a note beside the register": "Kubernetes: other people's edit moved the register's revision, and its value stood",
+    "refused over a note": "Kubernetes: a change was refused although nothing of ours had changed",
+    "history gone": "Kubernetes: a watch began from what the API server had forgotten",
+    "an old answer": "ZooKeeper: a server showed what it had, and a majority had something newer",
     "ambushed": "a fault came at once after a step of the protocol",
 }
 """What is counted, and what it means."""
 
+_OF_STORE = {
+    "a note beside the register": StoreKind.KUBERNETES,
+    "refused over a note": StoreKind.KUBERNETES,
+    "history gone": StoreKind.KUBERNETES,
+    "an old answer": StoreKind.ZOOKEEPER,
+}
+"""What can be reached with one kind of store alone."""
+
 _DECLARED = {Reason.DATABASE_DEAD.value, Reason.GIVEN_UP.value}
 
 
-def never(been: Counter[str]) -> list[str]:
-    """What no run has reached."""
-    return [what for what in SOMETIMES if not been[what]]
+def never(been: Counter[str], stores: Collection[StoreKind]) -> list[str]:
+    """What no run has reached that could be with these kinds of store."""
+    return [what for what in SOMETIMES if not been[what] and (what not in _OF_STORE or _OF_STORE[what] in stores)]
 
 
 class Scout:

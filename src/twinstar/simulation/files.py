@@ -12,6 +12,7 @@ from twinstar.config.check import check
 from twinstar.config.schema import Config, Node
 from twinstar.guard.settings import GuardSettings
 from twinstar.model.view import Settings
+from twinstar.simulation import witness_node
 from twinstar.simulation.plan import Plan
 
 CLUSTER = "simulated"
@@ -34,6 +35,7 @@ def first_config(plan: Plan, directory: Path) -> Config:
         "secrets": directory / "secrets",
         "store": {"etcd": {"endpoints": ["http://10.0.4.1:2379"]}},  # what the file says of it is not looked at
         "nodes": nodes,
+        "witnesses": (witness_node.settings(directory),) if plan.witness else (),
         "timing": {"voter_removal_ms": int(plan.voter_removal_ms)},
     }
     config = Config.model_validate(raw)

@@ -34,9 +34,9 @@ from twinstar.model.starts import Starts
 from twinstar.model.wire import Inbox, Part, Sender
 from twinstar.ports.clock import Clock
 from twinstar.ports.network import Datagrams
-from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.freezing import outside
-from twinstar.simulation.network import VirtualNetwork
+from twinstar.simulation.database.engine import VirtualEngine
+from twinstar.simulation.world.freezing import outside
+from twinstar.simulation.world.network import VirtualNetwork
 
 
 class VirtualGuard:

@@ -10,11 +10,11 @@ from twinstar.agent.agent import Agent
 from twinstar.guard.core import Record
 from twinstar.model.effects import ChangeRegister
 from twinstar.model.view import View
-from twinstar.simulation.clocks import MachineClock
-from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.freezing import Gate
+from twinstar.simulation.database.engine import VirtualEngine
 from twinstar.simulation.guard import VirtualGuard
-from twinstar.simulation.memory_store import MemoryStore
+from twinstar.simulation.stores.memory import Doubts, MemoryStore
+from twinstar.simulation.world.clocks import MachineClock
+from twinstar.simulation.world.freezing import Gate
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ class Member:
     agent: Agent | None = None
     guard: VirtualGuard | None = None
     store: MemoryStore | None = None
+    doubts: Doubts | None = None
+    """What becomes of its agent's requests to the store, where the kind of store has such troubles."""
     agent_process: Process | None = None
     guard_process: Process | None = None
     record: Record = field(default_factory=Record)

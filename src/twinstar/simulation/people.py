@@ -26,13 +26,13 @@ from twinstar.model.view import Settings
 from twinstar.simulation.agent import TOKEN
 from twinstar.simulation.chronicle import Chronicle
 from twinstar.simulation.files import ROUTER, Files, node
-from twinstar.simulation.freezing import Gate
 from twinstar.simulation.member import Member
-from twinstar.simulation.network import VirtualNetwork
-from twinstar.simulation.streams import VirtualTransports
-from twinstar.simulation.virtual_time import VirtualClock
-from twinstar.simulation.wires import Wires
 from twinstar.simulation.witness import Witness
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.network import VirtualNetwork
+from twinstar.simulation.world.streams import VirtualTransports
+from twinstar.simulation.world.virtual_time import VirtualClock
+from twinstar.simulation.world.wires import Wires
 
 _HOST = "10.0.3.1"
 _PATIENCE_MS = 6_000.0

@@ -12,6 +12,9 @@ from twinstar.model.register import Durability
 MEMBERS = range(2, 8)
 """How many members a plan may have."""
 _TURNS = 0.15
+_WITNESS = {2: 0.6}
+"""How often clusters of a size have one; others rarely, since two copies are what it is there for."""
+_WITNESS_ELSEWHERE = 0.06
 
 
 class StoreKind(StrEnum):
@@ -19,6 +22,12 @@ class StoreKind(StrEnum):
 
     EMBEDDED = "embedded"
     ETCD = "etcd"
+    ZOOKEEPER = "zookeeper"
+    KUBERNETES = "kubernetes"
+
+
+_APART = {StoreKind.ZOOKEEPER: 0.1, StoreKind.KUBERNETES: 0.2}
+"""Kinds that are drawn apart, instead of the one that is drawn with the rest: each below that number from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Plan:
     maximum_lag_bytes: int = 1 << 20
     voter_removal_ms: float = 10_000
     nofailover: frozenset[str] = frozenset()
+    witness: bool = False
+    """Whether there is a machine without a database."""
     faults: int = 10
     """How many faults a disaster has."""
     turns: bool = False
@@ -48,10 +59,11 @@ class Plan:
     @property
     def kind(self) -> str:
         """In short, as in `docs/found.md`: `q3` is three members with `quorum`, `a2d` two with `async` that degrade,
-        `qa3` three that begin with `quorum` and are changed.
+        `qa3` three that begin with `quorum` and are changed, `q2w` two with a witness.
         """
         other = {Durability.QUORUM: "a", Durability.ASYNC: "q"}[self.durability] if self.turns else ""
-        return f"{self.durability[0]}{other}{self.size}{'d' if self.policy == 'degrade' else ''}"
+        rest = ("d" if self.policy == "degrade" else "") + ("w" if self.witness else "")
+        return f"{self.durability[0]}{other}{self.size}{rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,7 @@ def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
         size=size,
         durability=Durability.ASYNC if chance.random() < 0.25 else Durability.QUORUM,
         policy="degrade" if chance.random() < 0.35 else "block",
-        store=chance.choice(list(StoreKind)),
+        store=chance.choice((StoreKind.EMBEDDED, StoreKind.ETCD)),
         lease_ms=chance.choice((1_000, 2_000, 5_000)),
         maximum_lag_bytes=chance.choice((640, 6_400, 1 << 20)),
         voter_removal_ms=chance.choice((1_500, 10_000)),
@@ -83,4 +95,17 @@ def draw(seed: int, wishes: Wishes = Wishes()) -> Plan:
     wished: dict[str, Any] = {
         "size": wishes.members, "durability": wishes.durability, "store": wishes.store, "turns": turns,
     }  # fmt: skip
+    witness = _has_witness(seed, wishes.members or size)
+    plan = replace(plan, witness=witness, store=_store_apart(seed) or plan.store)
     return replace(plan, **{name: value for name, value in wished.items() if value is not None})
+
+
+def _has_witness(seed: int, size: int) -> bool:
+    """Drawn apart, so that other days are what they were."""
+    return random.Random(f"witness {seed}").random() < _WITNESS.get(size, _WITNESS_ELSEWHERE)
+
+
+def _store_apart(seed: int) -> StoreKind | None:
+    """As above."""
+    drawn = random.Random(f"store {seed}").random()
+    return next((kind for kind, below in _APART.items() if drawn < below), None)

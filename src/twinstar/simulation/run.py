@@ -12,9 +12,9 @@ from pathlib import Path
 from twinstar.model.register import Phase
 from twinstar.simulation.chronicle import listening
 from twinstar.simulation.cluster import Cluster
-from twinstar.simulation.disaster import Disaster
+from twinstar.simulation.faults.disaster import Disaster
 from twinstar.simulation.plan import Plan, draw
-from twinstar.simulation.virtual_time import Deadlock, VirtualLoop, run_virtually
+from twinstar.simulation.world.virtual_time import Deadlock, VirtualLoop, run_virtually
 
 Story = Callable[[Cluster], Awaitable[None]]
 

@@ -23,18 +23,18 @@ from twinstar.ports.randomness import Randomness
 from twinstar.router.base import Role
 from twinstar.router.builtin import BuiltinRouter
 from twinstar.router.watcher import REGISTER, Watcher
-from twinstar.simulation.clocks import MachineClock
-from twinstar.simulation.database import VirtualEngine
+from twinstar.simulation.database.engine import VirtualEngine
+from twinstar.simulation.database.front import Front
 from twinstar.simulation.files import CLUSTER, SECRET
-from twinstar.simulation.freezing import Gate
-from twinstar.simulation.front import Front
 from twinstar.simulation.member import Process
-from twinstar.simulation.memory_store import MemoryStore
-from twinstar.simulation.network import VirtualNetwork
 from twinstar.simulation.sessions import FIRST_NUMBER, SessionClient
-from twinstar.simulation.streams import VirtualTransports
-from twinstar.simulation.virtual_time import VirtualClock
-from twinstar.simulation.wires import Wires
+from twinstar.simulation.stores.memory import MemoryStore
+from twinstar.simulation.world.clocks import MachineClock
+from twinstar.simulation.world.freezing import Gate
+from twinstar.simulation.world.network import VirtualNetwork
+from twinstar.simulation.world.streams import VirtualTransports
+from twinstar.simulation.world.virtual_time import VirtualClock
+from twinstar.simulation.world.wires import Wires
 from twinstar.store.base import Store
 
 ROUTER_HOST = "10.0.1.1"

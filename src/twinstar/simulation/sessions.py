@@ -13,7 +13,7 @@ from twinstar.model.address import Address
 from twinstar.ports.clock import Clock
 from twinstar.ports.transports import Transports
 from twinstar.router.base import Role
-from twinstar.simulation.front import list_of, message
+from twinstar.simulation.database.front import list_of, message
 
 FIRST_NUMBER = 1_000_000
 """Those below are of clients that ask no router, and take no turns."""

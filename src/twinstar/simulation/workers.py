@@ -86,7 +86,7 @@ def _work(work: Callable[[Any], Any], pipe: Connection[Any, Any], parents: list[
     for each in parents:  # a fork has them open too, and would not see the end of its own
         each.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the parent to heed
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.freeze()
     gc.disable()  # what a task leaves is collected when it is done: looking in between costs a twentieth of the time
     while True:
@@ -94,10 +94,14 @@ def _work(work: Callable[[Any], Any], pipe: Connection[Any, Any], parents: list[
             task = pipe.recv()
         except EOFError:
             return
+        signal.signal(signal.SIGTERM, _leave)  # in order: it has things to put away
         try:
             result = work(task)
         except Exception:  # noqa: BLE001 - whatever it is, the caller is told
             result = traceback.format_exc()
+        signal.signal(
+            signal.SIGTERM, signal.SIG_DFL
+        )  # raised in what collects, it would be printed, and be without effect
         try:
             pipe.send(result)
         except OSError:

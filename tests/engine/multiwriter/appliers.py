@@ -17,6 +17,7 @@ from tests.engine.postgresql.lab import Server, environment, until
 from twinstar.engine.postgresql.multiwriter.objects import APPLIER_ROLE, install, take_in
 from twinstar.engine.postgresql.multiwriter.places import begin_at, make_place
 from twinstar.engine.postgresql.multiwriter.table import Policy
+from twinstar.ports import procfs
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Applier:
             "peer_number": self.peer.number,
             "spool": f"{self._path}.spool",
             "state_file": f"{self._path}.state",
+            "parent": procfs.run_id(os.getpid()),  # a killed test leaves none behind
             **self.changes,
         }
         self._path.with_suffix(".state").unlink(missing_ok=True)
@@ -99,7 +101,7 @@ class Applier:
     def log(self) -> str:
         return self._path.with_suffix(".log").read_text()
 
-    def end(self, how: signal.Signals = signal.SIGTERM, within_s: float = 20) -> int | None:
+    def end(self, how: signal.Signals = signal.SIGTERM, within_s: float = 60) -> int | None:
         """Its exit status; None when it did not run."""
         if self.process is None:
             return None

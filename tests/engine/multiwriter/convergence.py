@@ -20,6 +20,7 @@ import psycopg
 
 from tests.engine.multiwriter.appliers import Applier, Node, join
 from tests.engine.postgresql.lab import Server
+from tests.stopping import stop
 from twinstar.engine.postgresql.multiwriter import collecting
 from twinstar.engine.postgresql.multiwriter.names import slot_name
 from twinstar.engine.postgresql.multiwriter.table import Policy, slug_of
@@ -291,7 +292,7 @@ class World:
         """One stream stands still for a while."""
         applier = self.rng.choice(list(node.appliers.values()))
         if applier.process is not None:
-            applier.process.send_signal(signal.SIGSTOP)
+            stop(applier.process.pid)
 
     async def _kill_applier(self, node: Node) -> None:
         applier = self.rng.choice(list(node.appliers.values()))

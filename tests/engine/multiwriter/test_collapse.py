@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.engine.multiwriter.encoding import encoded
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Contribution, Image
 from twinstar.engine.postgresql.multiwriter.collapse import (
     Batch,
@@ -62,10 +63,12 @@ def collector(maximum_rows: int = 100, maximum_bytes: int = 10_000) -> Collector
 
 
 def transaction(made: Collector, end_lsn: int, *messages: Insert | Update | Delete) -> None:
-    made.add(Begin(end_lsn - 1, 7, 1), 21)
-    for message in messages:
-        made.add(message, 100)
-    made.add(Commit(end_lsn - 1, end_lsn, 7), 26)
+    add(made, Begin(end_lsn - 1, 7, 1), *messages, Commit(end_lsn - 1, end_lsn, 7))
+
+
+def add(made: Collector, *messages: Begin | Commit | Insert | Update | Delete) -> None:
+    sent = [encoded(message) for message in messages]
+    made.add(sent, bytes([message[0] for message in sent]))
 
 
 def changes(batch: Batch) -> Changes:
@@ -140,28 +143,28 @@ def test_a_table_that_changes_begins_another_part() -> None:
 
 def test_a_batch_ends_with_a_transaction_unless_that_is_too_large() -> None:
     made = collector(maximum_rows=3)
-    made.add(Begin(9, 7, 1), 21)
+    add(made, Begin(9, 7, 1))
     for number in range(2):
-        made.add(Insert(1, row(str(number), "x", 1)), 100)
+        add(made, Insert(1, row(str(number), "x", 1)))
     assert not made.ready
     assert not made.empty
-    made.add(Insert(1, row("2", "x", 1)), 100)
+    add(made, Insert(1, row("2", "x", 1)))
     assert made.full
     batch = made.take()
     assert (batch.rows, batch.complete, batch.transactions) == (3, False, 0)
     assert not made.ready
     assert not made.empty
-    made.add(Commit(9, 10, 7), 26)
+    add(made, Commit(9, 10, 7))
     batch = made.take()
     assert (batch.rows, batch.complete, batch.end_lsn) == (0, True, 10)
 
 
 def test_many_bytes_are_too_much_as_many_rows_are() -> None:
-    made = collector(maximum_bytes=150)
-    made.add(Begin(9, 7, 1), 21)
-    made.add(Insert(1, row("a", "x", 1)), 149)
+    of_one = len(encoded(Insert(1, row("a", "x", 1))))
+    made = collector(maximum_bytes=2 * of_one)
+    add(made, Begin(9, 7, 1), Insert(1, row("a", "x", 1)))
     assert not made.full
-    made.add(Insert(1, row("b", "x", 1)), 1)
+    add(made, Insert(1, row("b", "x", 1)))
     assert made.full
 
 

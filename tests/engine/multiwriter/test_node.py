@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import psycopg
@@ -57,6 +59,22 @@ async def as_client(bench: PostgresqlBench, member: str) -> psycopg.AsyncConnect
     )  # fmt: skip
 
 
+@asynccontextmanager
+async def half_connected(bench: PostgresqlBench, member: str) -> AsyncIterator[asyncio.StreamReader]:
+    """A client that was asked for its password, and thinks."""
+    address = bench.settings[member].address
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    wanted = b"user\0app\0database\0app\0\0"
+    try:
+        writer.write(struct.pack("!ii", 8 + len(wanted), 3 << 16) + wanted)
+        kind, length = struct.unpack("!ci", await reader.readexactly(5))
+        assert kind == b"R"
+        await reader.readexactly(length - 4)
+        yield reader
+    finally:
+        writer.close()
+
+
 async def test_a_new_database_is_a_node_and_shut_until_clients_are_let_in(bench: PostgresqlBench) -> None:
     one = await founder(bench)
     try:
@@ -70,7 +88,10 @@ async def test_a_new_database_is_a_node_and_shut_until_clients_are_let_in(bench:
         session = await as_client(bench, "a")
         await session.execute("CREATE TABLE t (id int PRIMARY KEY)")
         await session.commit()
-        await one.shut_out()
+        async with half_connected(bench, "a") as beginning:
+            await one.shut_out()
+            async with asyncio.timeout(30):
+                await beginning.read()  # whoever was about to be let in is sent away, too
         with pytest.raises(psycopg.OperationalError):
             await session.execute("SELECT 1")
         with pytest.raises(psycopg.OperationalError, match="rejects connection"):

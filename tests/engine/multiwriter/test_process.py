@@ -36,7 +36,7 @@ def to_b(nodes: list[Node]) -> Applier:
 
 def arrived(nodes: list[Node], applier: Applier) -> None:
     same(nodes, ALL)
-    until(lambda: applier.state().get("lag_ms") == 0, "it says that nothing is missing", 20)
+    until(lambda: applier.state().get("lag_ms") == 0, "it says that nothing is missing")
 
 
 def test_it_applies_says_so_and_ends_when_asked(nodes: list[Node], to_b: Applier) -> None:
@@ -61,7 +61,7 @@ def test_it_ends_with_its_parent(nodes: list[Node], to_b: Applier) -> None:
     parent.kill()
     parent.wait()
     assert to_b.process is not None
-    assert to_b.process.wait(20) == 0
+    assert to_b.process.wait(60) == 0
 
 
 def test_the_lag_of_a_stream_that_is_cut_grows_and_that_of_an_idle_peer_does_not(
@@ -72,9 +72,9 @@ def test_the_lag_of_a_stream_that_is_cut_grows_and_that_of_an_idle_peer_does_not
     a.do("INSERT INTO t VALUES (1, 'x')")
     arrived(nodes, to_b)
     time.sleep(4)
-    assert to_b.state()["lag_ms"] == 0
+    until(lambda: to_b.state()["lag_ms"] == 0, "it has none: one that grew would not go")
     a.server.stop()
-    until(lambda: (to_b.state()["lag_ms"] or 0) > 3000, "its lag grows", 20)
+    until(lambda: (to_b.state()["lag_ms"] or 0) > 3000, "its lag grows")
     assert to_b.state()["error"]
     a.server.start()
     a.do("INSERT INTO t VALUES (2, 'y')")
@@ -85,7 +85,7 @@ def test_settings_that_cannot_work(nodes: list[Node], to_b: Applier) -> None:
     to_b.changes["durability"] = "sometimes"
     to_b.start()
     assert to_b.process is not None
-    assert to_b.process.wait(20) == 2
+    assert to_b.process.wait(60) == 2
     assert "`durability` is wrong" in to_b.log
 
 
@@ -94,7 +94,7 @@ def test_a_gap_ends_it_and_is_said(nodes: list[Node], to_b: Applier) -> None:
     a.do("SELECT pg_drop_replication_slot('twinstar_2')")
     to_b.start()
     assert to_b.process is not None
-    assert to_b.process.wait(20) == 3
+    assert to_b.process.wait(60) == 3
     assert to_b.state()["gap"]["cause"] == "no slot"
     assert "copy it anew" in to_b.log
 

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from tests.engine.multiwriter.world import SETTINGS, Connection, Node, burials, images, prepare
+from tests.engine.multiwriter.world import SETTINGS, Connection, Node, burials, images, prepare, swath
 from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
+from twinstar.engine.postgresql.multiwriter.fragments import function
 from twinstar.engine.postgresql.multiwriter.objects import APPLIER_ROLE
+from twinstar.engine.postgresql.multiwriter.resolving import LOST
 from twinstar.engine.postgresql.multiwriter.table import Policy
 from twinstar.engine.postgresql.multiwriter.upkeep import settle
 
@@ -38,7 +40,7 @@ async def session(node: Node, *, applies: bool = False) -> AsyncIterator[Connect
 async def waits(node: Node, connection: Connection) -> None:
     """Returns when the session waits for a lock."""
     query = f"SELECT wait_event_type FROM pg_stat_activity WHERE pid = {connection.info.backend_pid}"
-    for _ in range(2_000):
+    for _ in range(10_000):
         if await node.ask(query) == "Lock":
             return
         await asyncio.sleep(0.005)
@@ -83,7 +85,7 @@ async def test_who_looks_again_does_not_settle_what_came_meanwhile(trio: list[No
             await writer.execute("COMMIT")
             settling = asyncio.create_task(settle(upkeep))
             await waits(one, upkeep)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await settling == 1
         assert await settle(upkeep) == 0
     await equal(one)
@@ -108,7 +110,7 @@ async def test_an_insertion_that_waited_for_a_tombstone_is_newer(trio: list[Node
         await one.tables["t"].apply(one.applier, changes, "peer")
         inserting = asyncio.create_task(writer.execute("INSERT INTO t VALUES (1, 'later')"))
         await waits(one, writer)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await inserting
     await equal(one)
     assert await one.rows("SELECT v FROM t") == [("later",)]
@@ -125,26 +127,87 @@ async def test_an_insertion_that_waited_for_a_deletion_is_newer_than_its_tombsto
         inserting = asyncio.create_task(writer.execute("INSERT INTO t VALUES (1, 'later')"))
         await waits(one, writer)
         await deleter.execute("COMMIT")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await inserting
     await equal(one)
     assert await one.rows("SELECT v FROM t") == [("later",)]
 
 
-async def test_an_appliers_insertion_that_waited_for_a_deletion_stays_below_its_tombstone(trio: list[Node]) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_an_appliers_insertion_that_waited_for_a_deletion_stays_below_its_tombstone(
+    trio: list[Node], at_once: bool
+) -> None:
     one = trio[0]
     await prepare([one], PLAIN)
     await one.apply("t", images(far(1, "here")))
+    older = far(1, "older", FUTURE - 1024)
+    changes = swath(one.tables["t"].table, [older], inserted=True) if at_once else images(older)
     async with session(one) as deleter:
         await deleter.execute("BEGIN")
         await deleter.execute("DELETE FROM t")
-        applying = asyncio.create_task(one.apply("t", images(far(1, "older", FUTURE - 1024))))
+        applying = asyncio.create_task(one.apply("t", changes))
         await waits(one, one.applier)
         await deleter.execute("COMMIT")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await applying
     await equal(one)
     assert await one.rows("SELECT v FROM t") == []
+
+
+async def test_rows_of_which_one_waited_for_an_insertion_are_decided_one_by_one(trio: list[Node]) -> None:
+    one = trio[0]
+    await prepare([one], PLAIN)
+    brought = [far(key, "newer", FUTURE + (key << 10)) for key in (1, 2, 3)]
+    async with session(one) as writer:
+        await writer.execute("BEGIN")
+        await writer.execute("INSERT INTO t VALUES (2, 'open')")
+        changes = swath(one.tables["t"].table, brought, inserted=True)
+        applying = asyncio.create_task(one.apply("t", changes))
+        await waits(one, one.applier)
+        await writer.execute("COMMIT")
+        async with asyncio.timeout(60):
+            done = await applying
+    assert (done.rows, done.conflicts) == (3, 1)
+    assert await one.rows("SELECT v FROM t") == [("newer",)] * 3
+    ((kind, winner, _, lost),) = await one.conflicts()
+    assert (kind, winner, lost["v"]) == ("insert/insert", "incoming", "open")
+
+
+async def test_an_insertion_that_is_open_beside_a_tombstone_of_another_key_is_waited_for_by_nobody(
+    trio: list[Node],
+) -> None:
+    """Who brings many rows has the locks of all keys: a tombstone that comes meanwhile is looked at again."""
+    one = trio[0]
+    await prepare([one], PLAIN)
+    async with session(one, applies=True) as other, session(one) as upkeep:
+        async with other.transaction():
+            changes = swath(one.tables["t"].table, [far(1, "new", FUTURE - 1024)], inserted=True)
+            await one.tables["t"].apply(other, changes, "n2")
+            await one.apply("t", burials(*[Burial((str(key),), FUTURE, 5, None) for key in (1, 2)]))
+            assert await settle(upkeep) == 2
+        assert await settle(upkeep) == 0
+    await equal(one)
+    assert await one.rows("SELECT v FROM t") == []
+
+
+async def test_of_three_rows_with_one_value_the_newest_stays_also_when_two_come_at_once(trio: list[Node]) -> None:
+    """The second one waits for who removes the oldest, and then meets the newest, which it must not remove."""
+    one = trio[0]
+    await prepare([one], "CREATE TABLE t (id int PRIMARY KEY, v text UNIQUE)")
+    oldest, middle, newest = (far(key, "same", FUTURE + (key << 10)) for key in (1, 2, 3))
+    await one.apply("t", images(oldest))
+    table = one.tables["t"].table
+    resolve = f"SELECT {function(table, 'apply')}(%s, %s, 0, 0, 'n2', true)"
+    async with session(one, applies=True) as second:
+        async with one.applier.transaction():
+            await one.tables["t"].apply(one.applier, images(newest), "n3")
+            resolving = asyncio.create_task(second.execute(resolve.encode(), [table.shape, list(middle.values)]))
+            await waits(one, second)
+        async with asyncio.timeout(60):
+            found = await resolving
+    assert await found.fetchone() == (LOST,)
+    await equal(one)
+    assert await one.rows("SELECT id FROM t") == [(3,)]
 
 
 async def test_a_tombstone_reaches_what_was_deleted_and_made_anew_meanwhile(trio: list[Node]) -> None:
@@ -159,7 +222,7 @@ async def test_a_tombstone_reaches_what_was_deleted_and_made_anew_meanwhile(trio
         applying = asyncio.create_task(one.apply("t", burials(Burial(("1",), FUTURE, was, None))))
         await waits(one, one.applier)
         await writer.execute("COMMIT")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await applying
         assert await settle(upkeep) == 0
     await equal(one)
@@ -199,7 +262,7 @@ async def test_a_local_deletion_and_an_appliers_update_of_the_same_row(trio: lis
         applying = asyncio.create_task(one.apply("t", images(second)))
         await waits(one, one.applier)
         await deleter.execute("COMMIT")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await applying
     # The update was written after the deletion and did not know of it.
     assert await one.rows("SELECT v FROM t") == [("second",)]

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from tests.engine.postgresql.lab import Server
 from twinstar.engine.postgresql.multiwriter.applying import Applied, Applier, applier_of
-from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Contribution, Image
+from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Contribution, Image, Swath
 from twinstar.engine.postgresql.multiwriter.objects import APPLIER_ROLE, install, take_in
 from twinstar.engine.postgresql.multiwriter.session import SESSION_SETTINGS
 from twinstar.engine.postgresql.multiwriter.table import GROUPS, STAMP, Policy, Table
@@ -19,8 +19,8 @@ from twinstar.engine.postgresql.multiwriter.table import GROUPS, STAMP, Policy, 
 Connection = AsyncConnection[tuple[Any, ...]]
 
 
-SETTINGS = {**SESSION_SETTINGS, "search_path": "", "TimeZone": "UTC"}
-"""Of a session that applies, without an origin."""
+SETTINGS = {**SESSION_SETTINGS, "lock_timeout": "60s", "search_path": "", "TimeZone": "UTC"}
+"""Of a session that applies, without an origin. Where it waits for a lock, it is for the test to end that."""
 
 
 @dataclass
@@ -121,6 +121,16 @@ async def prepare(nodes: Sequence[Node], *definitions: str, policy: Policy | Non
         for definition in definitions:
             await each.do(definition)
         await each.take_in("t", policy)
+
+
+def swath(table: Table, images: list[Image], *, inserted: bool) -> Changes:
+    """The same images as one swath."""
+    names = tuple(column.name for column in table.sent_columns)
+    rows = [tuple([None if value is None else value.encode() for value in each.values]) for each in images]
+    if inserted:
+        return Changes(swaths=[Swath(names, rows, None, names, "twinstar_stamp")])
+    rows = [(str(each.was).encode(), *row) for each, row in zip(images, rows, strict=True)]
+    return Changes(swaths=[Swath(("", *names), rows, 0, names, "twinstar_stamp")])
 
 
 def images(*changes: Image) -> Changes:

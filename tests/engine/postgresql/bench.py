@@ -6,17 +6,18 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
 from tests.engine.postgresql.lab import installed
+from tests.own_ports import free_ports
+from tests.room import make_room
+from tests.stopping import stop
 from twinstar.engine.base import Engine
 from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.binaries import find_binaries, reachable_copy
@@ -32,7 +33,7 @@ from twinstar.engine.postgresql.settings import (
     SUPERUSER,
     Settings,
 )
-from twinstar.engine.postgresql.system_user import HOME, engine_user
+from twinstar.engine.postgresql.system_user import engine_user
 from twinstar.model.address import Address
 from twinstar.model.engine import Upstream
 from twinstar.ports import procfs
@@ -45,19 +46,6 @@ PASSWORDS = {role: f"secret of {role}" for role in (AGENT_ROLE, REPLICATION_ROLE
 
 def versions() -> list[str]:
     return list(installed())
-
-
-@contextmanager
-def free_ports(count: int) -> Iterator[list[int]]:
-    """Ports that nobody used a moment ago, each a different one."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        yield [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class PostgresqlBench:
@@ -145,7 +133,7 @@ class PostgresqlBench:
     async def hang(self, member: str) -> None:
         pids = [each.pid for each in procfs.of_directory(self.settings[member].paths.data)]
         assert pids
-        procfs.kill_pids(pids, signal.SIGSTOP)
+        stop(*pids)
 
     async def put_foreign_data(self, member: str) -> None:
         data = self.settings[member].paths.data
@@ -181,7 +169,7 @@ async def postgresql_bench(version: str, template: Path | None = None) -> AsyncI
     user = await engine_user(processes)
     account = user.account if user else None
     binaries = await reachable_copy(processes, await find_binaries(processes, installed()[version]), account)
-    root = Path(tempfile.mkdtemp(prefix="test-", dir=HOME if account else None))
+    root = make_room("test-")
     root.chmod(0o755)
     with free_ports(len(MEMBERS)) as ports:
         addresses = {name: Address("127.0.0.1", port) for name, port in zip(MEMBERS, ports, strict=True)}

@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import subprocess
+from contextlib import suppress
 
 import psycopg
 
 from tests.engine.postgresql.lab import Lab, Pending, Server, command, environment, system_user, until
+from tests.stopping import stop
 from twinstar.model.position import Position
 
 COMMITTED = "INSERT 0 1"
@@ -33,7 +35,8 @@ def end_receiver(standby: Server) -> None:
     """Ends it, unless the startup process has done so already because it has read the new settings."""
     receiver = standby.child("walreceiver")
     if receiver is not None:
-        os.kill(receiver, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(receiver, signal.SIGTERM)
     until(lambda: standby.child("walreceiver") is None, "the receiver is gone")
 
 
@@ -55,11 +58,16 @@ class Impostor:
 
 class _Commit:
     def __init__(self, server: Server, row: int) -> None:
+        self._server = server
         self._connection = server.connect()
         self._pending = Pending(self._connection, f"insert into t values ({row}) on conflict do nothing")
 
     async def returns(self, within_ms: float) -> bool:
-        return self._pending.answer(within_ms / 1000) == COMMITTED
+        answer = self._pending.answer(within_ms / 1000)
+        # One that is merely slow has not come as far as waiting.
+        while answer is None and not self._server.waits_for_standbys(self._pending.pid):
+            answer = self._pending.answer(0.01)
+        return answer == COMMITTED
 
     async def leave(self) -> None:
         self._connection.close()
@@ -71,6 +79,7 @@ class PostgresqlFacts:
         self._servers: dict[str, Server] = {}
         self._impostors: list[Impostor] = []
         self._filled = 1_000_000
+        self._stopped_checkpointers: set[str] = set()
         self._holding: dict[str, psycopg.Connection[object]] = {}
 
     def close(self) -> None:
@@ -86,6 +95,9 @@ class PostgresqlFacts:
     async def set_names(self, member: str, *names: str) -> None:
         quoted = ", ".join(f'"{name}"' for name in names)
         self.server(member).set(synchronous_standby_names=f"ANY 1 ({quoted})")
+        if member not in self._stopped_checkpointers:
+            # The signal is out, and the checkpointer heeds it before the request: so it has read the names.
+            self.server(member).do("checkpoint")
 
     async def begin(self, member: str, row: int) -> _Commit:
         return _Commit(self.server(member), row)
@@ -154,8 +166,7 @@ class PostgresqlFacts:
         return process is not None and process.poll() is None
 
     async def freeze(self, member: str) -> None:
-        for pid in self.server(member).processes():
-            os.kill(pid, signal.SIGSTOP)
+        stop(*self.server(member).processes())
 
     async def promote(self, member: str) -> None:
         self.server(member).ask("select pg_promote(false)")
@@ -181,15 +192,17 @@ class PostgresqlFacts:
         self._holding.pop(standby).close()
 
     async def stop_checkpointer(self, member: str) -> None:
-        self._signal_checkpointer(member, signal.SIGSTOP)
+        stop(self._checkpointer(member))
+        self._stopped_checkpointers.add(member)
 
     async def continue_checkpointer(self, member: str) -> None:
-        self._signal_checkpointer(member, signal.SIGCONT)
+        os.kill(self._checkpointer(member), signal.SIGCONT)
+        self._stopped_checkpointers.discard(member)
 
-    def _signal_checkpointer(self, member: str, what: signal.Signals) -> None:
+    def _checkpointer(self, member: str) -> int:
         pid = self.server(member).child("checkpointer")
         assert pid is not None
-        os.kill(pid, what)
+        return pid
 
     async def pretend(self, member: str, name: str) -> None:
         self._impostors.append(Impostor(self.server(member), name))

@@ -14,7 +14,6 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 
+from tests.room import make_room
 from twinstar.engine.postgresql.shared_memory import release_of
 
 SYSTEM_USER = "twinstar"
@@ -34,7 +34,7 @@ AS_ROOT = os.geteuid() == 0
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str, within_s: float = 10.0) -> T:
+def until(condition: Callable[[], T], what: str, within_s: float = 30.0) -> T:
     """Waits for something true and returns it; fails the test when it does not come."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
@@ -199,7 +199,7 @@ class Server:
             return False
         return True
 
-    def ended(self, within_s: float = 10.0) -> int:
+    def ended(self, within_s: float = 30.0) -> int:
         """Waits for the end of the main process; its exit status."""
         assert self.process is not None
         return self.process.wait(within_s)
@@ -211,7 +211,7 @@ class Server:
             self.kill()
         elif self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
-            self.ended(20)
+            self.ended()
 
     def kill(self) -> None:
         """Kills every process whose working directory is the data directory."""
@@ -296,6 +296,10 @@ class Server:
     def startup_waits_for(self) -> str | None:
         return cast("str | None", self.ask("select wait_event from pg_stat_activity where backend_type = 'startup'"))
 
+    def waits_for_standbys(self, pid: int) -> bool:
+        """Whether this session has written its commit, and waits for somebody to confirm it."""
+        return bool(self.rows(f"select 1 from pg_stat_activity where pid = {pid} and wait_event = 'SyncRep'"))
+
     def replayed(self) -> int:
         return lsn(self.ask("select pg_last_wal_replay_lsn()"))
 
@@ -341,7 +345,7 @@ class Lab:
         return made
 
     def cluster(self, *names: str, **settings: object) -> list[Server]:
-        """A primary (the first) and running standbys of it, all attached."""
+        """A primary (the first) and running standbys of it, which stream and have all there is."""
         servers = [self.server(name) for name in names]
         primary = servers[0]
         for server in servers:
@@ -350,7 +354,9 @@ class Lab:
         for standby in servers[1:]:
             standby.standby_of(primary)
             standby.start()
-        until(lambda: len(primary.attached()) == len(names) - 1, "all standbys are attached")
+        streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
+        until(lambda: primary.ask(streaming) == len(names) - 1, "all standbys stream")
+        until(lambda: {s.received() for s in servers[1:]} <= {primary.written()}, "they have all there is")
         return servers
 
     def close(self) -> None:
@@ -397,8 +403,7 @@ def make_template(version: str, scratch: Path) -> Path:
 def scratch() -> Iterator[Path]:
     """A folder for PostgreSQL's user alone, with a path short enough for unix sockets."""
     user = system_user()
-    parent = HOME if AS_ROOT else None
-    folder = Path(tempfile.mkdtemp(prefix="lab-", dir=parent))
+    folder = make_room("lab-")
     if user:
         os.chown(folder, user["user"], user["group"])
     try:

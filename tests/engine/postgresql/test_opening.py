@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.engine.conformance import quiet
-from tests.engine.postgresql.bench import MEMBERS, PostgresqlBench, free_ports, postgresql_bench, versions
+from tests.engine.postgresql.bench import MEMBERS, PostgresqlBench, postgresql_bench, versions
+from tests.own_ports import free_ports
 from twinstar.config.certificates import write_certificates
 from twinstar.config.load import parse
 from twinstar.config.schema import Config

@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.engine.conformance import LONG_MS, SHORT_MS, Conformance, quiet, until_status
+from tests.engine.conformance import LONG_MS, SHORT_MS, Conformance, quiet, until_status, until_told
 from tests.engine.postgresql.bench import PASSWORDS, PostgresqlBench, postgresql_bench, template, versions
+from tests.stopping import stop
 from twinstar.engine.postgresql import files
 from twinstar.engine.postgresql.conf_files import is_closed
 from twinstar.engine.postgresql.configuration import RestartStep, refused_parameters, restart_order
@@ -135,7 +136,7 @@ async def test_a_start_clears_what_earlier_runs_left(bench: PostgresqlBench) -> 
     pid_file.write_text("\n".join([str(os.getpid()), *pid_file.read_text().splitlines()[1:]]) + "\n")
     assert (await bench.engine("a").inspect()).status is EngineStatus.STOPPED
     await bench.engine("a").start()
-    state = await bench.engine("a").inspect()
+    state = await until_told(bench, "a")
     assert (state.status, state.drift) == (EngineStatus.STANDBY, ())
     shown = await bench.server("a").query(
         "SELECT current_setting('primary_conninfo'), current_setting('synchronous_standby_names'), "
@@ -153,7 +154,7 @@ async def test_less_than_the_log_asks_for_does_not_keep_a_standby_from_starting(
     bench.change("a", parameters={"shared_buffers": "16MB", "max_connections": "50"})
     await bench.agent_restarts("a")
     await bench.engine("a").start()
-    state = await bench.engine("a").inspect()
+    state = await until_told(bench, "a")
     assert (state.status, state.restart_pending) == (EngineStatus.STANDBY, ("max_connections",))
     assert await bench.server("a").query("SHOW max_connections") == [("100",)]
 
@@ -176,7 +177,7 @@ async def test_remains_are_told_from_a_dead_database(bench: PostgresqlBench) -> 
     await bench.given_primary("a")
     async with bench.session("a") as connection:
         backend = connection.info.backend_pid
-        os.kill(backend, signal.SIGSTOP)
+        stop(backend)
         await bench.crash("a")
         await bench.engine("a").ended()
         data = bench.settings["a"].paths.data
@@ -211,7 +212,7 @@ async def test_a_used_up_max_connections_is_no_hang(bench: PostgresqlBench) -> N
         with pytest.raises(psycopg.OperationalError):
             await repeat(20, lambda: held.enter_async_context(bench.session("a")))
         assert await bench.engine("a").answers(LONG_MS)
-        assert (await bench.engine("a").inspect()).position is not None
+        await until_told(bench, "a")
 
 
 async def test_a_used_up_room_for_senders_is_no_hang(bench: PostgresqlBench) -> None:
@@ -252,8 +253,11 @@ async def test_a_question_given_up_is_dropped_and_not_cancelled(bench: Postgresq
     write = "SELECT pg_logical_emit_message(true, 'test', 'x')"
     with pytest.raises(EngineError, match="did not answer within"):
         await server.query(f"{write} FROM pg_current_xact_id()", SHORT_MS)
-    waiting = await server.query(f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}")
-    assert waiting == [("SyncRep",)]
+
+    async def waits() -> bool:
+        return await server.query(f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}") == [("SyncRep",)]
+
+    await bench.until(waits)
 
 
 async def test_settings_survive_and_take_effect_on_reload(bench: PostgresqlBench) -> None:
@@ -272,11 +276,11 @@ async def test_settings_survive_and_take_effect_on_reload(bench: PostgresqlBench
 
 async def test_drift_is_seen_and_reload_takes_it_away(bench: PostgresqlBench) -> None:
     await bench.given_primary("a")
-    assert (await bench.engine("a").inspect()).drift == ()
+    assert (await until_told(bench, "a")).drift == ()
     with (bench.settings["a"].paths.data / "postgresql.auto.conf").open("a") as file:
         file.write("synchronous_standby_names = ''\n")
-    assert (await bench.engine("a").inspect()).drift == ("synchronous_standby_names",)
-    await bench.engine("a").reload({"work_mem": "6MB"})
+    assert (await until_told(bench, "a")).drift == ("synchronous_standby_names",)
+    await bench.engine("a").reload({"work_mem": "6MB"}, ())
     await bench.until(lambda: inspected(bench, drift=()))
     await shows(bench, "work_mem", "6MB")
     assert not await bench.commit("a", SHORT_MS)
@@ -291,8 +295,14 @@ async def test_reload_takes_over_all_or_nothing(bench: PostgresqlBench) -> None:
         ({"work_mem": "6MB", "fsync": "off"}, "fsync"),
     ):
         with pytest.raises(EngineError, match=word):
-            await engine.reload(wrong)
-    await engine.reload({"work_mem": "7MB", "max_connections": "120"})
+            await engine.reload(wrong, ())
+    rules = bench.settings["a"].paths.conf / "pg_hba.conf"
+    before = rules.read_text()
+    with pytest.raises(EngineError, match=r"postgresql\.hba"):
+        await engine.reload({"work_mem": "6MB"}, ("host all all 300.0.0.1/8 md5",))
+    assert rules.read_text() == before
+    await engine.reload({"work_mem": "7MB", "max_connections": "120"}, ("host all web all scram-sha-256",))
+    assert "host all web" in rules.read_text()
     await bench.until(lambda: inspected(bench, restart_pending=("max_connections", "shared_buffers")))
     await shows(bench, "work_mem", "7MB")
 
@@ -351,7 +361,7 @@ async def test_a_started_server_lets_no_client_in_before_it_follows_or_is_open(
         with pytest.raises(psycopg.OperationalError, match="rejects connection"):
             tcp(bench, "app", PASSWORDS["app"], "app")
         assert tcp(bench, REWIND_ROLE, PASSWORDS[REWIND_ROLE]) == REWIND_ROLE
-        await engine.reload({"work_mem": "6MB"})
+        await engine.reload({"work_mem": "6MB"}, ())
         await shows(bench, "work_mem", "6MB")
     if then == "follow":
         await engine.follow(bench.upstream("b", 2))
@@ -375,7 +385,8 @@ async def test_no_line_of_the_users_opens_our_roles(bench: PostgresqlBench) -> N
 
 async def test_no_password_is_written_anywhere_but_the_password_file(bench: PostgresqlBench) -> None:
     bench.change("a", parameters={"shared_buffers": "16MB", "log_statement": "all"})
-    await bench.given_primary("a")
+    engine = await bench.given_primary("a")
+    assert await engine.stop(LONG_MS)  # a server that runs makes and removes files while they are read
     root = bench.settings["a"].directory
     for path in root.rglob("*"):
         if path.is_file():
@@ -463,7 +474,7 @@ async def test_what_was_stopped_in_order_is_no_primary_for_whoever_starts_it(ben
     stopped = await engine.inspect()
     assert stopped.shut_down_at is not None
     await launch(bench.server("a"))
-    found = await engine.inspect()
+    found = await until_told(bench, "a")
     assert (found.status, found.upstream, found.receiving) == (EngineStatus.STANDBY, None, False)
     assert found.position is not None
     assert found.position > stopped.shut_down_at, "its log is as it was"

@@ -7,10 +7,10 @@ from itertools import count
 from twinstar.model.address import Address
 from twinstar.model.engine import Upstream
 from twinstar.model.errors import EngineError
-from twinstar.simulation.database import VirtualEngine
-from twinstar.simulation.fleet import Fleet
-from twinstar.simulation.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
+from twinstar.simulation.database.engine import VirtualEngine
+from twinstar.simulation.database.fleet import Fleet
 from twinstar.simulation.witness import Witness
+from twinstar.simulation.world.virtual_time import SeededRandomness, VirtualClock, VirtualLoop
 
 MEMBERS = ("a", "b", "c")
 

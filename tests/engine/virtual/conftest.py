@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.engine.virtual.bench import VirtualBench
-from twinstar.simulation.virtual_time import VirtualLoop
+from twinstar.simulation.world.virtual_time import VirtualLoop
 
 SEEDS = range(5)
 

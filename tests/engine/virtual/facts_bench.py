@@ -10,8 +10,8 @@ from twinstar.model.engine import Names, Upstream
 from twinstar.model.errors import EngineError
 from twinstar.model.position import Position
 from twinstar.ports.clock import Clock
-from twinstar.simulation.disk import Disk, Record
-from twinstar.simulation.server import VirtualServer
+from twinstar.simulation.database.disk import Disk, Record
+from twinstar.simulation.database.server import VirtualServer
 
 NOBODY = Names(0, frozenset(), 0)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from twinstar.agent.active_active.appliers import Appliers, Order
+from twinstar.agent.active_active.appliers import Appliers, Duty, Order
 from twinstar.agent.active_active.body import Body, begun
 from twinstar.agent.active_active.confirming import Confirming
 from twinstar.agent.active_active.leaving import LastWrite
@@ -23,7 +23,7 @@ from twinstar.agent.active_active.sidelines import Sidelines
 from twinstar.agent.active_active.telling import gossip, statement
 from twinstar.agent.active_active.upkeep import ROUND_MS, Upkeep
 from twinstar.agent.active_active.verifying import AGAIN_MS, Verifying
-from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Voices
+from twinstar.agent.active_active.voices import GOSSIP_MS, STATEMENT_MS, Positions, Voices
 from twinstar.agent.errands import Paces
 from twinstar.agent.lane import Lane
 from twinstar.agent.memory import Memory
@@ -48,11 +48,11 @@ _CLOCKS_MS = 5_000.0
 _FRESH_EVERY = 10
 _PULSE_MS = 300.0
 _KEPT_UP = (State.SERVING, State.FENCED)
-_WRITING = ("upkeep", "verifying", "settling", "pulse", "clients")
-"""What beside the clients writes here, and what shuts them out."""
+_WRITING = ("upkeep", "settling", "pulse", "clients")
+"""What beside the clients writes here, and what shuts them out. To compare is no writing, and may wait for a lock."""
 
-MakeOrder = Callable[[int, str, int, bool], Order]
-"""(the sender's number, its member's name, one's own number, whether more is received) → its applier here."""
+MakeOrder = Callable[[int, str, int, Duty], Order]
+"""(the sender's number, its member's name, one's own number, what is to be done) → its applier here."""
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,7 @@ class NodeAgent:
         self._wake = asyncio.Event()
         memory = Memory(settings.state_file)
         self.roster = Roster(store, settings.me, clock, randomness, self._wake.set)
-        spools = settings.durability is Durability.QUORUM
-        self.body = Body(database, appliers, settings.databases, clock, spools=spools)
-        self._spools = spools
+        self.body = Body(database, appliers, settings.databases, clock)
         self._confirming = Confirming(settings.required, settings.degrade_after_ms)
         self.lane: Lane[Effect] = Lane(clock, self.body.perform, self._wake.set)
         boot = memory.begin(clock.wall_ms())
@@ -95,6 +93,8 @@ class NodeAgent:
         """None: not known; an earlier agent, or a try that failed, may have left clients in."""
         self._last_write = LastWrite()
         self.pid = os.getpid()
+        self.waiting: tuple[str, ...] = ()
+        """Keys of the configuration that were changed and wait for a restart."""
         self.renews = False
         """Its database has fallen too far behind: it leaves in order, and comes back as a copy."""
         self._paces = Paces()
@@ -119,6 +119,13 @@ class NodeAgent:
             self.voices.close()
             await self.database.close()
 
+    def reconfigure(self, new: NodeSettings) -> None:
+        """Takes over what can change while it runs; in effect from the next turn on."""
+        settings = self.settings = self.settings.with_changes(new)
+        self._confirming.ask_for(settings.required, settings.degrade_after_ms)
+        self.upkeep.take_over(settings.tables)
+        self._wake.set()
+
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     async def _turn_for_ever(self) -> None:
@@ -131,7 +138,7 @@ class NodeAgent:
             view = self.view()
             self.plan = decide(view)
             self._act(view)
-            self._tell(view)
+            self._tell()
 
     @property
     def stalled(self) -> bool:
@@ -140,9 +147,10 @@ class NodeAgent:
     def view(self) -> View:
         membership = self.roster.membership
         dead = frozenset(each.number for each in membership.in_state(NodeState.DEAD)) if membership else frozenset()
-        said = self.voices.said(durable=self.body.mark.stage is not Stage.NODE)
-        own = self.body.own(dead & self.body.appliers.drained if self._spools else dead - self.read_now())
-        later = self.voices.said(since_ms=self.body.known_ms)
+        now_ms = self._clock.now_ms()
+        said = self.voices.said(positions=self._looked_for(), now_ms=now_ms)
+        own = self.body.own(dead)
+        later = self.voices.said(since_ms=self.body.known_ms, now_ms=now_ms)
         own = replace(begun(own, said.values(), later.values()), closed_at=self._closed_at())
         said[self.settings.me] = replace(self.said(), end=self._own_end(own.number, later.values()))
         return View(
@@ -156,6 +164,14 @@ class NodeAgent:
             fenced=self.fenced,
             leave=self.renews or self.leaving_by_hand,
         )
+
+    def _looked_for(self) -> Positions:
+        """Whoever comes asks what is in a copy. Whoever leaves asks what is applied: nobody who comes later could get
+        from a spool what only its owner has.
+        """
+        if self.body.mark.stage is not Stage.NODE:
+            return "durable"
+        return "landed" if self.plan.state is State.LEAVING else "applied"
 
     def _own_end(self, number: int, later: Iterable[Said]) -> int:
         """How far the own log reaches. What others have had of it since it was looked at was surely there as well: only
@@ -224,13 +240,14 @@ class NodeAgent:
         begin = {
             sender: view.own.applied[sender] for sender in plan.read.keys() & view.own.applied.keys() - known.keys()
         }
-        orders = {n: self._make_order(n, member, number, True) for n, member in plan.read.items() if n in known}
-        if self._spools and view.membership is not None:
-            # What was received of the dead ones, and perhaps confirmed, is still to be applied.
-            dead = view.membership.in_state(NodeState.DEAD)
-            orders |= {each.number: self._make_order(each.number, each.member, number, False) for each in dead}
+        duty = Duty.SPOOL if self.settings.durability is Durability.QUORUM else Duty.APPLY
+        orders = {n: self._make_order(n, member, number, duty) for n, member in plan.read.items() if n in known}
+        if plan.places is not None:
+            # What was received of those who are gone, and perhaps confirmed, is still to be applied.
+            left = self.body.spooled - plan.read.keys()
+            orders |= {n: self._make_order(n, f"node {n}", number, Duty.DRAIN) for n in left}
         places = plan.places if plan.places is not None and plan.places != frozenset(view.own.slots) else None
-        if self._somebody_joins(view) and self._paces.is_due("pulse", self._clock.now_ms(), _PULSE_MS):
+        if self.roster.joining and self._paces.is_due("pulse", self._clock.now_ms(), _PULSE_MS):
             self._beside.begin("pulse", self.database.pulse())
         if places is not None:
             self._beside.begin("places", self._keep_places(places))
@@ -238,8 +255,7 @@ class NodeAgent:
             self._beside.begin("beginnings", self._begin(begin))
         if not self.body.appliers.is_as(orders):
             self._beside.begin("appliers", self.body.appliers.want(orders))
-        if self.settings.durability is Durability.QUORUM:
-            self._confirmations(view)
+        self._confirmations(view)
         if plan.fetch is not None:
             self._beside.begin("settling", self._settle(number, *plan.fetch, view))
         elif plan.state is State.SERVING and self._verifies(number, view):
@@ -275,10 +291,6 @@ class NodeAgent:
         others = {each.number for each in living} - {number}
         dead = {each.number for each in view.membership.in_state(NodeState.DEAD)}
         await self.upkeep.round(number, others, dead)
-
-    @staticmethod
-    def _somebody_joins(view: View) -> bool:
-        return view.membership is not None and bool(view.membership.in_state(NodeState.JOINING))
 
     async def _keep_places(self, receivers: frozenset[int]) -> None:
         await self.database.keep_places(receivers)
@@ -377,17 +389,12 @@ class NodeAgent:
     def own_gossip(self) -> Gossip:
         return gossip(self)
 
-    def _tell(self, view: View) -> None:
+    def _tell(self) -> None:
         now = self._clock.now_ms()
         if self._paces.is_due("statement", now, STATEMENT_MS):
             self.voices.state()
         settled = self.plan.state is State.SERVING
-        if self._paces.is_due("gossip", now, GOSSIP_MS if settled and not self._others_change(view) else STATEMENT_MS):
+        if self._paces.is_due("gossip", now, GOSSIP_MS if settled and not self.roster.changing else STATEMENT_MS):
             self.voices.tell_agents(self.own_gossip())
         if self._paces.is_due("clocks", now, _CLOCKS_MS):
             self.voices.ask_clocks()
-
-    @staticmethod
-    def _others_change(view: View) -> bool:
-        """Somebody comes, goes or is dead: what this node says is waited for."""
-        return view.membership is None or any(each.state is not NodeState.IN for each in view.membership.nodes)

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,29 @@ _SILENT_MS = 3_000.0
 log = logging.getLogger(__name__)
 
 
+class Duty(StrEnum):
+    """What an applier does."""
+
+    APPLY = "apply"
+    """What has come is confirmed when it is applied."""
+    SPOOL = "spool"
+    """With `quorum`: when it is on disk."""
+    DRAIN = "drain"
+    """Nothing more comes. It ends when all that was confirmed is applied."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One applier to run. Its files are of one pair of numbers: what an earlier life wrote says nothing of this."""
+    """One applier to run. Its files are of one pair of numbers: what an earlier life wrote says nothing of this. What
+    it says of itself is of one duty: what has come to one that applies would not outlive a crash.
+    """
 
     settings: str
     """Its text."""
     file: Path
     """Where that is written."""
     state_file: Path
+    duty: Duty = Duty.APPLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +61,28 @@ class Told:
 
     applied: int = 0
     """Everything of the sender's up to there is applied here."""
-    received: int = 0
-    """Up to there it has come; with `quorum` it is on disk here."""
+    here: int = 0
+    """The same, or it is on disk, to be applied."""
     at_ms: float = -1e12
     """When it said so, on the clock that never goes back."""
     lag_ms: float = 0.0
     trouble: str = ""
     """One sentence, while it cannot go on."""
+
+
+def spool_folder(state: Path, number: int, sender: int) -> Path:
+    """For what node `number` has received of the sender's log and not applied yet."""
+    return state / f"{_spools_of(number)}{sender}"
+
+
+def spooled(state: Path, number: int) -> frozenset[int]:
+    """The senders for whom node `number` has such a folder: it goes when all in it is durably applied."""
+    prefix = _spools_of(number)
+    return frozenset(int(each.name.removeprefix(prefix)) for each in state.glob(f"{prefix}*"))
+
+
+def _spools_of(number: int) -> str:
+    return f"spool-{number}-"
 
 
 class Appliers:
@@ -71,8 +101,6 @@ class Appliers:
         self._orders: dict[int, Order] = {}
         """Also of those that have ended: what they said last stays true."""
         self._troubles: dict[int, str] = {}
-        self.drained: set[int] = set()
-        """Senders of whom nothing more is received, and of whom all that was received is applied."""
         self.gaps: set[int] = set()
         """Senders whose log is not here and not there either: reading on would skip it."""
 
@@ -89,7 +117,6 @@ class Appliers:
         for number, order in orders.items():
             if number not in self._running:
                 self.gaps.discard(number)
-                self.drained.discard(number)
                 self._orders[number] = order
                 self._running[number] = asyncio.create_task(self._keep(number, order), name=f"applier of node {number}")
 
@@ -97,6 +124,11 @@ class Appliers:
     def senders(self) -> frozenset[int]:
         """Whose logs are applied now."""
         return frozenset(number for number, task in self._running.items() if not task.done())
+
+    @property
+    def spooling(self) -> frozenset[int]:
+        """Those of them that confirm what is on disk."""
+        return frozenset(number for number in self.senders if self._orders[number].duty is Duty.SPOOL)
 
     async def close(self) -> None:
         for number in list(self._running):
@@ -109,9 +141,10 @@ class Appliers:
             received, lag_ms = parse_lsn(raw["received"]), raw["lag_ms"]
             # Without lag nothing that has come waits: the log is here as far as it is known, whatever was in it for us.
             applied = received if lag_ms == 0 else parse_lsn(raw["applied"])
+            here = received if self._orders[number].duty is Duty.SPOOL else applied
             silent_ms = self._clock.wall_ms() - raw["at_ms"]
             lag_ms = max(lag_ms or 0.0, silent_ms if silent_ms > _SILENT_MS else 0.0)
-            told = Told(applied, received, self._clock.now_ms() - silent_ms, lag_ms, str(raw["error"]))
+            told = Told(applied, here, self._clock.now_ms() - silent_ms, lag_ms, str(raw["error"]))
         except (OSError, ValueError, KeyError, TypeError):
             told = Told()
         return replace(told, trouble=self._troubles.get(number, told.trouble))
@@ -131,8 +164,7 @@ class Appliers:
             except (EnvironmentTrouble, OSError) as error:
                 said = str(error)
             else:
-                if done.code == 0:
-                    self.drained.add(number)
+                if done.code == 0 and order.duty is Duty.DRAIN:
                     return
                 said = (done.err.splitlines() or [f"exit status {done.code}"])[-1]
                 if done.code == _GAP:

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from twinstar.agent.active_active.agent import NodeAgent
-from twinstar.agent.active_active.appliers import Appliers, Order
+from twinstar.agent.active_active.appliers import Appliers, Duty, Order, spool_folder
 from twinstar.agent.active_active.control import NodeControl
+from twinstar.agent.active_active.member import RunningNode
 from twinstar.agent.active_active.settings import node_settings
 from twinstar.agent.active_active.tables import NodeTables
 from twinstar.agent.forwarding import forwarding
+from twinstar.agent.migrating import Migration, nothing
+from twinstar.agent.reloading import Reloading
 from twinstar.agent.running import Running
 from twinstar.api.all_nodes import Ask, refused
 from twinstar.api.client import Client
 from twinstar.api.server import Server
 from twinstar.config import derive
+from twinstar.config.load import load
 from twinstar.config.schema import Config
 from twinstar.config.secrets import Secret, Secrets
 from twinstar.config.tls import Purpose, ssl_context
@@ -31,16 +35,16 @@ from twinstar.ports.clock import SystemClock
 from twinstar.ports.processes import SystemProcesses
 from twinstar.ports.randomness import SystemRandomness
 from twinstar.ports.system_network import SystemNetwork
-from twinstar.store.factory import open_store
+from twinstar.store.factory import store_of
 
 _APPLIER = "twinstar.engine.postgresql.multiwriter"
 
 
 class Assembly:
-    """One member's running parts."""
+    """One member's running parts. `path` is read again at `reload`."""
 
-    def __init__(self, config: Config, member: str) -> None:
-        self._config, self._member = config, member
+    def __init__(self, path: Path, config: Config, member: str) -> None:
+        self._path, self._config, self._member = path, config, member
         self.clock, self.network = SystemClock(), SystemNetwork()
         self._secrets = Secrets(config.secrets)
         self.own = derive.node_settings(config, member)
@@ -51,34 +55,38 @@ class Assembly:
         processes = SystemProcesses(self.clock)
         server = await open_server(config, self._member, self.clock, processes)
         database = NodeDatabase(server)
-        store = open_store(config.store, config.cluster, self.clock, self.network, self._secrets, self._member)
+        store = store_of(config, self.clock, self.network, self._secrets, self._member)
         settings = node_settings(config, self._member, self._secrets.wire_key())
         state = self.own.node.directory / "state"
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         appliers = Appliers(_command, dict(os.environ), self.clock, processes)
         parent = processes.run_id(os.getpid())
 
-        def make_order(sender: int, member: str, number: int, receives: bool) -> Order:
-            pair = f"{number}-{sender}"
+        def make_order(sender: int, member: str, number: int, duty: Duty) -> Order:
+            pair, receives = f"{number}-{sender}", duty is not Duty.DRAIN
             settings_of_it = ApplierSettings(
                 local=_local(server),
-                peer=_peer(server, member),
+                peer=_peer(server, member) if receives else {},
                 peer_name=member,
                 number=number,
                 peer_number=sender,
-                durability=config.durability.value,
+                durability="quorum" if duty is Duty.SPOOL else "async",
                 receives=receives,
-                spool=state / f"spool-{pair}",
-                state_file=state / f"applier-{pair}.state",
+                spool=spool_folder(state, number, sender),
+                state_file=state / f"applier-{pair}-{duty}.state",
                 parent=parent,
             )
-            return Order(settings_of_it.model_dump_json(), state / f"applier-{pair}.json", settings_of_it.state_file)
+            file = state / f"applier-{pair}.json"
+            return Order(settings_of_it.model_dump_json(), file, settings_of_it.state_file, duty)
 
         agent = NodeAgent(
             settings, store, database, appliers, make_order, self._asker(), self.clock, SystemRandomness(), self.network
         )
         forward = forwarding(self._member, {m: a.api for m, a in self.own.peers.items()}, self._client)
-        control = NodeControl(agent, config, self.clock, forward)
+        migration = Migration(store, self._member, self.own.peers, forward, SystemRandomness(), nothing)
+        node = RunningNode(agent, config)
+        reloading = Reloading(self._member, node, config, lambda: load(self._path))
+        control = NodeControl(agent, node, self.clock, forward, reloading.reload, migration)
         superuser = superuser_parameters(server.settings, server.settings.database)
         tables = NodeTables(superuser, _local(server), lambda: agent.open)
         api = Server(control, config.cluster, self._member, self._token, self.clock, tables)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from twinstar.agent.active_active.appliers import Appliers
+from twinstar.agent.active_active.appliers import Appliers, spooled
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase, NodeState, Stage
 from twinstar.model.address import Address
 from twinstar.model.errors import EngineError
@@ -14,6 +14,7 @@ from twinstar.ports.clock import Clock
 from twinstar.rules.active_active.plan import Become, Copy, Database, Effect, Make, Own, Said, Start
 
 _ASK_MS = 1_000.0
+_NEVER_MS = -1e12
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +26,16 @@ class Body:
         appliers: Appliers,
         addresses: dict[str, Address],
         clock: Clock,
-        *,
-        spools: bool,
     ) -> None:
-        """`spools`: what is received is kept, and counts before it is applied."""
         self.database, self.appliers, self._addresses, self._clock = database, appliers, addresses, clock
-        self._spools = spools
         self.mark = database.mark()
         self.running = False
         self.state: NodeState | None = None
         """What it last said; None while it does not run, or has not answered."""
-        self.looked_at_ms = -1e12
+        self.looked_at_ms = _NEVER_MS
         """When the question was asked that `state` answers."""
+        self.spooled: frozenset[int] = frozenset()
+        """Senders of whose logs something had come, just before that, that was perhaps not applied yet."""
         self.doubt = False
         """It runs and did not answer when it was last asked."""
         self.progress = ""
@@ -50,7 +49,7 @@ class Body:
         if not self.running or self.mark.stage is not Stage.NODE:
             self.state, self.doubt = None, False
             return
-        asked_ms = self._clock.now_ms()
+        asked_ms, waiting = self._clock.now_ms(), self._spooled_now()
         try:
             state = await self.database.state(_ASK_MS)
         except EngineError as error:
@@ -63,7 +62,7 @@ class Body:
                 f"The database says that it is node {state.number}, and the mark beside it says {self.mark.number}: "
                 "somebody has put another one there. Put the right one back, or empty the node's directory."
             )
-        self.state, self.doubt, self.looked_at_ms = state, False, asked_ms
+        self.state, self.doubt, self.looked_at_ms, self.spooled = state, False, asked_ms, waiting
 
     @property
     def number(self) -> int:
@@ -71,7 +70,7 @@ class Body:
         return self.mark.number if self.mark.stage is Stage.NODE else 0
 
     def own(self, dead: frozenset[int]) -> Own:
-        """As the rules want it. `dead`: senders that are read no more."""
+        """As the rules want it. `dead`: senders whose logs have ended."""
         stage, number = self.mark.stage, self.mark.number
         database = Database(stage.value)
         if stage is not Stage.NODE:
@@ -79,19 +78,28 @@ class Body:
         state, running = self.state, self.running
         if state is None:
             return Own(database, number, running=running)
-        applied = {sender: max(lsn, self._told(sender)) for sender, lsn in state.applied.items()}
-        received = {sender: max(applied.get(sender, 0), self.settled.get((number, sender), 0)) for sender in dead}
+        applied = {sender: max(lsn, self.appliers.told(sender).here) for sender, lsn in state.applied.items()}
+        # All that was received of one is applied when nobody reads it here and it had nothing here before the look.
+        ended = dead - self.appliers.senders - self.spooled - self._spooled_now() if dead else dead
+        received = {sender: max(applied.get(sender, 0), self.settled.get((number, sender), 0)) for sender in ended}
         return Own(database, number, running=running, slots=state.slots, applied=applied, received=received)
 
-    def _told(self, sender: int) -> int:
-        told = self.appliers.told(sender)
-        return told.received if self._spools and sender not in self.appliers.drained else told.applied
+    def landed(self) -> dict[int, int]:
+        """By sender, up to where its log is applied."""
+        known = self.state.applied if self.state else {}
+        return {sender: max(lsn, self.appliers.told(sender).applied) for sender, lsn in known.items()}
+
+    def _spooled_now(self) -> frozenset[int]:
+        return spooled(self.database.server.paths.state, self.mark.number)
 
     @property
     def known_ms(self) -> float:
-        """When the oldest was asked of what `own` says."""
-        told = [self.appliers.told(sender).at_ms for sender in self.appliers.senders] if self._spools else []
-        return min([self.looked_at_ms, *told])
+        """When the oldest was asked of what `own` says. How much is in a spool that is applied alone, or not at all
+        yet, nobody says: others may know better since ever.
+        """
+        spooling = self.appliers.spooling
+        told = [self.appliers.told(sender).at_ms for sender in spooling]
+        return _NEVER_MS if self.spooled - spooling else min([self.looked_at_ms, *told])
 
     async def perform(self, effect: Effect) -> None:
         """Carries out one effect. Raises EngineError."""

@@ -1,4 +1,4 @@
-"""How many others a commit waits for, with durability `quorum`. No I/O.
+"""How many others a commit waits for. No I/O.
 
 Policy `block` waits for as many as are required, or for all others, if there are fewer. `degrade` leaves out who has
 not been reading for a while: not at once, or a receiver that is started again would leave commits on one disk.
@@ -9,10 +9,15 @@ from __future__ import annotations
 
 class Confirming:
     def __init__(self, required: int, patience_ms: float | None) -> None:
-        """`patience_ms`: policy `degrade`, after so long; None: `block`."""
-        self._required, self._patience_ms = required, patience_ms
+        self.ask_for(required, patience_ms)
         self._there_ms: dict[int, float] = {}
         """Of each other node, when it was last seen to read; at first, when it was first asked for."""
+
+    def ask_for(self, required: int, patience_ms: float | None) -> None:
+        """From now on. `required` is 0 with durability `async`. `patience_ms`: policy `degrade`, after so long; None:
+        `block`.
+        """
+        self._required, self._patience_ms = required, patience_ms
 
     def required(self, others: frozenset[int], attached: frozenset[int], now_ms: float) -> int:
         """Of `others`, the numbers of those who are in, of whom `attached` read now."""

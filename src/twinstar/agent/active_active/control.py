@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 from twinstar.agent.active_active.agent import NodeAgent
+from twinstar.agent.active_active.member import RunningNode
 from twinstar.agent.active_active.report import cluster_status
-from twinstar.agent.control import Forward
+from twinstar.agent.forwarding import Forward
+from twinstar.agent.migrating import Migration
 from twinstar.api.control import Health, HealthRole, Outcome
 from twinstar.api.metrics import Metrics
-from twinstar.config.schema import Config
 from twinstar.model.membership import Membership, NodeState
 from twinstar.ports.clock import Clock
 
 _STOP_MS = 30_000.0
 _PATIENCE_MS = 60_000.0
 _POLL_MS = 50.0
+_SILENT_MS = 2_000.0
+"""Longer than somebody who is dead is still taken for alive."""
 _NO_LEADER = "No node leads in an active-active cluster: {instead}."
 
 
 class NodeControl:
     """`api.control.Control` over one node's agent. `forward` has another member's agent carry a command out."""
 
-    def __init__(self, agent: NodeAgent, config: Config, clock: Clock, forward: Forward) -> None:
-        self._agent, self._config, self._clock, self._forward = agent, config, clock, forward
+    def __init__(
+        self,
+        agent: NodeAgent,
+        node: RunningNode,
+        clock: Clock,
+        forward: Forward,
+        reload: Callable[[], Awaitable[Outcome]],
+        migration: Migration,
+    ) -> None:
+        self._agent, self._node, self._clock = agent, node, clock
+        self._forward, self._reload, self._migration = forward, reload, migration
         self._started_wall_ms = clock.wall_ms()
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -44,7 +56,7 @@ class NodeControl:
         )
 
     def status(self) -> dict[str, Any]:
-        return cluster_status(self._agent, self._config)
+        return cluster_status(self._agent, self._node.config)
 
     def history(self) -> list[dict[str, Any]]:
         return []
@@ -64,6 +76,8 @@ class NodeControl:
             differing_rows=float(agent.verifying.last.differing) if agent.verifying.last else None,
             apply_lag_seconds=agent.lag_ms / 1000,
             dead_letters=float(state.dead_letters) if state else None,
+            restart_pending=float(len(state.settings.restart_pending) + len(agent.waiting)) if state else None,
+            drift=float(len(state.settings.drift)) if state else None,
             conflicts=float(state.conflicts) if state else None,
             sessions=float(state.sessions) if state else None,
             clock_skew_seconds=max((abs(o.least_us + o.most_us) / 2e6 for o in offsets), default=None),
@@ -91,6 +105,8 @@ class NodeControl:
             return Outcome(
                 False, f"The database of {member} does not stop within {_STOP_MS / 1000:.0f} s: see its log."
             )
+        # What was known of it is from before the stop.
+        await self._agent.body.look()
         served = await self._until(lambda: self._agent.open)
         return Outcome(
             served, f"{member} serves again." if served else f"{member} was stopped, and does not serve yet."
@@ -125,7 +141,10 @@ class NodeControl:
         node = membership.of(member) if membership else None
         if membership is None or node is None:
             return Outcome(False, f"{member} is not in: look at `twinstar status`.")
-        if member == self._agent.settings.me or member in self._agent.voices.said():
+        # Who has just died may have been heard here a moment ago.
+        if member == self._agent.settings.me or not await self._until(
+            lambda: member not in self._agent.voices.said(), _SILENT_MS
+        ):
             return Outcome(False, f"{member} is alive: take it out in order with `twinstar leave {member}`.")
         if node.state not in (NodeState.IN, NodeState.LEAVING):
             return Outcome(False, f"{member} is {node.state.value} already.")
@@ -135,15 +154,21 @@ class NodeControl:
         return Outcome(True, f"{member} is gone." if gone else f"{member} is declared dead, and is being settled.")
 
     async def reload(self) -> Outcome:
-        return Outcome(False, "Nothing of an active-active cluster is reloaded yet: restart the agent of each node.")
+        return await self._reload()
+
+    async def ready_to_migrate(self) -> Outcome:
+        return await self._migration.ready()
+
+    async def migrate(self, dry_run: bool) -> Outcome:
+        return await self._migration.migrate(dry_run)
 
     def _present(self) -> object:
         membership = self._agent.roster.membership
         return membership.of(self._agent.settings.me) if membership else None
 
-    async def _until(self, condition: Callable[[], bool]) -> bool:
+    async def _until(self, condition: Callable[[], bool], within_ms: float = _PATIENCE_MS) -> bool:
         try:
-            async with self._clock.timeout_ms(_PATIENCE_MS):
+            async with self._clock.timeout_ms(within_ms):
                 while not condition():
                     await self._clock.sleep_ms(_POLL_MS)
         except TimeoutError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twinstar.agent.active_active.agent import NodeAgent
+from twinstar.api.status import each_one
 from twinstar.config import derive, dsn
 from twinstar.config.schema import Config
 from twinstar.model.membership import Node, NodeState
@@ -16,13 +18,15 @@ UNREACHABLE = "unreachable"
 def cluster_status(agent: NodeAgent, config: Config) -> dict[str, Any]:
     """Made from what is known already, without asking anybody."""
     membership = agent.roster.membership
-    members = [_member(agent, config, node.name) for node in config.nodes]
+    names = [node.name for node in config.nodes if node.name in agent.settings.agents]
+    said = {name: agent.own_gossip() if name == agent.settings.me else agent.voices.gossip(name) for name in names}
+    members = [_member(agent, config, name, said[name]) for name in names]
     inside = [each.member for each in membership.in_state(NodeState.IN)] if membership else []
     is_open = any(member["open"] for member in members)
     return {
         "cluster": config.cluster,
         "strategy": config.strategy,
-        "durability": config.durability.value,
+        "durability": agent.settings.durability.value,
         "epoch": membership.epoch if membership else 0,
         "phase": "serving" if inside else "founding",
         "leader": None,
@@ -31,29 +35,32 @@ def cluster_status(agent: NodeAgent, config: Config) -> dict[str, Any]:
         "policy": derive.policy(config),
         "paused": False,
         "open": is_open,
-        "store": {"kind": "etcd" if config.store.etcd else "embedded", "reachable": agent.roster.ok},
+        "store": {"kind": config.store.kind, "reachable": agent.roster.ok},
         "endpoints": {"any": dsn.client_dsn(config, "any"), "read": dsn.client_dsn(config, "read")},
         "members": members,
-        "equality": _equality(agent),
+        "equality": _equality(said),
         "waiting_for": "" if is_open else agent.note or "No node is open yet.",
-        "restart_pending": [],
-        "drift": [],
+        "restart_pending": each_one(said, "restart_pending"),
+        "drift": [*each_one(said, "drift"), *_differing(agent, said)],
     }
 
 
-def _equality(agent: NodeAgent) -> dict[str, Any] | None:
+def _differing(agent: NodeAgent, said: Mapping[str, Gossip | None]) -> list[str]:
+    """What ought to be the same on all nodes, and is not there as here: that one was not reloaded, or this."""
+    here = agent.settings.shared
+    there = {member: gossip.extra.get("shared", here) for member, gossip in said.items() if gossip}
+    return [f"{member}: {key}" for member, its in there.items() for key in here if its.get(key, here[key]) != here[key]]
+
+
+def _equality(said: Mapping[str, Gossip | None]) -> dict[str, Any] | None:
     """What the newest comparison of all nodes has found, whoever made it."""
-    said = [
-        agent.own_gossip(),
-        *(agent.voices.gossip(member) for member in agent.settings.agents if member != agent.settings.me),
-    ]
-    found: list[dict[str, Any]] = [each.extra["equality"] for each in said if each and each.extra.get("equality")]
+    each_said = (gossip.extra.get("equality") for gossip in said.values() if gossip)
+    found: list[dict[str, Any]] = [each for each in each_said if each]
     return max(found, key=lambda each: int(each["at_wall_ms"]), default=None)
 
 
-def _member(agent: NodeAgent, config: Config, name: str) -> dict[str, Any]:
+def _member(agent: NodeAgent, config: Config, name: str, said: Gossip | None) -> dict[str, Any]:
     node = derive.node(config, name)
-    said = agent.own_gossip() if name == agent.settings.me else agent.voices.gossip(name)
     address = derive.addresses(node).database
     membership = agent.roster.membership
     entry = membership.of(name) if membership else None

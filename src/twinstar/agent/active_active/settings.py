@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from twinstar.config import derive
@@ -32,6 +33,31 @@ class NodeSettings:
     tables: tuple[TableRule, ...]
     hung_query_ms: float
     hung_strikes: int
+
+    def with_changes(self, new: NodeSettings) -> NodeSettings:
+        """With what can change while the agent runs. A node that is new there is known to an agent that starts anew."""
+        return replace(
+            self,
+            agents={member: address for member, address in self.agents.items() if member in new.agents},
+            durability=new.durability,
+            required=new.required,
+            degrade_after_ms=new.degrade_after_ms,
+            removal_ms=new.removal_ms,
+            clock_bound_ms=new.clock_bound_ms,
+            tables=new.tables,
+        )
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """What ought to be the same on all nodes, by its key in the configuration, to be compared."""
+        return {
+            "durability": self.durability.value,
+            "required": str(self.required),
+            "policy": "block" if self.degrade_after_ms is None else f"degrade after {self.degrade_after_ms:.0f} ms",
+            "removal_ms": f"{self.removal_ms:.0f}",
+            "clock_bound_ms": f"{self.clock_bound_ms:.0f}",
+            "tables": f"{zlib.crc32(repr(self.tables).encode()):08x}",
+        }
 
     @property
     def state_file(self) -> Path:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twinstar.agent.active_active.body import Body
 from twinstar.agent.active_active.roster import Roster
+from twinstar.agent.active_active.settings import NodeSettings
 from twinstar.agent.active_active.verifying import Verifying
 from twinstar.agent.active_active.voices import Voices, gossip_extra
 from twinstar.engine.postgresql.multiwriter.node import NodeDatabase
@@ -24,6 +25,8 @@ class Node(Protocol):
     plan: Plan
     database: NodeDatabase
     pid: int
+    settings: NodeSettings
+    waiting: tuple[str, ...]
 
     @property
     def open(self) -> bool: ...
@@ -65,6 +68,9 @@ def gossip(node: Node) -> Gossip:
         "skews_ms": offsets,
         "dead_letters": state.dead_letters if state else 0,
         "conflicts": state.conflicts if state else 0,
+        "restart_pending": [*(state.settings.restart_pending if state else ()), *node.waiting],
+        "drift": list(state.settings.drift) if state else [],
+        "shared": node.settings.shared,
         "equality": asdict(node.verifying.last) if node.verifying.last else None,
     }
     return Gossip(
@@ -77,5 +83,5 @@ def gossip(node: Node) -> Gossip:
         engine_pid=int(run.partition(":")[0]),
         guard_pid=0,
         note=node.note,
-        extra=gossip_extra(node.said(), state.applied if state else {}, more),
+        extra=gossip_extra(node.said(), node.body.landed(), state.applied if state else {}, more),
     )

@@ -45,6 +45,10 @@ class Upkeep:
         self._database, self._rounds = database, Rounds(rules, clock)
         self._connections: list[Connection] = []
 
+    def take_over(self, rules: tuple[TableRule, ...]) -> None:
+        """From the next round on."""
+        self._rounds.rules = rules
+
     async def round(self, number: int, others: Collection[int], dead: Collection[int]) -> None:
         """What is due. `others`: the nodes that are in, are to be, or leave; `dead`: whose logs are not settled. Raises
         EngineError.
@@ -72,7 +76,7 @@ class Rounds:
 
     def __init__(self, rules: tuple[TableRule, ...], clock: Clock, retention_ms: float = _RETENTION_MS) -> None:
         """`retention_ms`: how old a tombstone must be to be forgotten."""
-        self._rules, self._clock, self._retention_ms = rules, clock, retention_ms
+        self.rules, self._clock, self._retention_ms = rules, clock, retention_ms
         self._paces = Paces()
         self._refused: frozenset[str] = frozenset()
 
@@ -100,7 +104,7 @@ class Rounds:
 
     async def _match(self, connection: Connection, number: int, *, alone: bool) -> None:
         # Who comes later is a copy, and has the rows.
-        matched = await take_in_matching(connection, self._rules, send_rows=not alone)
+        matched = await take_in_matching(connection, self.rules, send_rows=not alone)
         for schema, name in matched.taken_in:
             table = await describe(connection, schema, name)
             above = max(_ABOVE, await sequences.highest_in_use(connection, table))

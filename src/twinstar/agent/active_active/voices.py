@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from twinstar.model.address import Address
 from twinstar.model.starts import Starts
@@ -27,6 +27,11 @@ declaring dead rests on this."""
 _GOSSIP_FRESH_MS = 3_500.0
 _ROUTER_FRESH_MS = 5_000.0
 _OFFSET_FRESH_MS = 60_000.0
+
+Positions = Literal["applied", "landed", "durable"]
+"""Of each sender's log, up to where a node has it for good, be it in its spool; has applied it; and has it in the
+database in a way that a copy of that would know, which lags behind.
+"""
 
 
 @dataclass(slots=True)
@@ -76,15 +81,17 @@ class Voices:
 
     # -- what is heard -------------------------------------------------------------------------------------------------
 
-    def said(self, since_ms: float = -1e12, *, durable: bool = False) -> dict[str, Said]:
+    def said(
+        self, since_ms: float = -1e12, positions: Positions = "applied", now_ms: float | None = None
+    ) -> dict[str, Said]:
         """Of the members whose agents are heard now, without this one; what they said before `since_ms` left out.
 
-        `durable`: what a copy of theirs would know to have, which lags behind what they have.
+        `now_ms`: for several questions that must be about the same members.
         """
-        now = self.clock.now_ms()
+        now = self.clock.now_ms() if now_ms is None else now_ms
         since_ms = max(since_ms, now - _GOSSIP_FRESH_MS)
         return {
-            member: _said(voice.gossip, durable) if voice.gossip and voice.gossip_at_ms >= since_ms else Said(0)
+            member: _said(voice.gossip, positions) if voice.gossip and voice.gossip_at_ms >= since_ms else Said(0)
             for member, voice in self._voices.items()
             if now - voice.at_ms < _HEARD_MS
         }
@@ -180,21 +187,24 @@ class Voices:
         return self.addresses.get(member) if part is Part.AGENT else None
 
 
-def gossip_extra(said: Said, durable: Mapping[int, int], more: Mapping[str, Any]) -> dict[str, Any]:
+def gossip_extra(
+    said: Said, landed: Mapping[int, int], durable: Mapping[int, int], more: Mapping[str, Any]
+) -> dict[str, Any]:
     """`Gossip.extra` of a node; JSON has no numbers for keys."""
     return {
         "number": said.number,
         "slots": {str(number): position for number, position in said.slots.items()},
         "applied": {str(number): position for number, position in said.applied.items()},
+        "landed": {str(number): position for number, position in landed.items()},
         "durable": {str(number): position for number, position in durable.items()},
         "end": said.end,
         **more,
     }
 
 
-def _said(gossip: Gossip, durable: bool) -> Said:
+def _said(gossip: Gossip, positions: Positions) -> Said:
     extra = gossip.extra
-    applied = extra.get("durable" if durable else "applied", {})
+    applied = extra.get(positions, {})
     return Said(
         int(extra.get("number", 0)),
         {int(number): int(position) for number, position in extra.get("slots", {}).items()},

@@ -122,8 +122,8 @@ class PostgresqlEngine:
     async def keep_slots(self, members: frozenset[str]) -> None:
         await slots.keep_slots(self.server, members)
 
-    async def reload(self, parameters: dict[str, str]) -> None:
-        await reloading.reload(self.server, parameters)
+    async def reload(self, parameters: dict[str, str], hba: tuple[str, ...]) -> None:
+        await reloading.reload(self.server, parameters, hba)
 
     async def close(self) -> None:
         if self._checkpoint is not None:

@@ -1,9 +1,11 @@
 """Makes a diverged copy a prefix of the leader's branch with ``pg_rewind``.
 
-Tried out first (``--dry-run``), so that what cannot be done, or cannot be done now, leaves the copy as it was. From the
-first change until the copy is consistent again it is marked incomplete. That takes more than ``pg_rewind``: the copy
-needs the leader's log up to where the leader was *after* its files were copied, so it is started once more, following
-the leader under a name that counts for no epoch, and stopped when it accepts connections.
+Tried out first (``--dry-run``), so that what cannot be done, or cannot be done now, leaves the copy as it was; and the
+leader is asked again at the last moment, since keeping the fork may have taken long: a copy that is begun on when its
+source has gone is lost to the next election. From the first change until the copy is consistent again it is marked
+incomplete. That takes more than ``pg_rewind``: the copy needs the leader's log up to where the leader was *after* its
+files were copied, so it is started once more, following the leader under a name that counts for no epoch, and stopped
+when it accepts connections.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ async def rewind(server: Server, upstream: Upstream, progress: Progress) -> Rewi
     if "no rewind required" in tried.err:
         return RewindResult.DONE
     await save_fork(server, upstream, leaders, progress)
+    if await branch(server, upstream) != leaders:
+        raise EngineError(f"{upstream.member} began another epoch while the fork was kept: try again.")
     files.mark_incomplete(server.paths, "rewind")
     done = await _pg_rewind(server, upstream, progress)
     if done.code:

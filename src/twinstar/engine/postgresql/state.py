@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinstar.engine.postgresql import files
-from twinstar.engine.postgresql.configuration import SAME_OR_HIGHER, own_names, own_settings
 from twinstar.engine.postgresql.server import Server
+from twinstar.engine.postgresql.settings_state import SettingsLook, SettingsState
 from twinstar.engine.postgresql.standby_names import NAMES_SETTING, UPSTREAM_SETTING, parse_names, untagged
 from twinstar.model.engine import EngineState, EngineStatus
 from twinstar.model.errors import EngineError
@@ -22,13 +22,6 @@ _QUESTION = """
 SELECT pg_is_in_recovery(), r.status, r.received_tli, r.flushed_lsn::text, pg_conf_load_time()::text
 FROM (SELECT 1) AS one LEFT JOIN pg_stat_wal_receiver AS r ON true
 """
-
-_SETTINGS = "SELECT name, setting, source, coalesce(sourcefile, ''), pending_restart FROM pg_settings"
-# Ours must come from our files. What was given in another way counts, although its value may be the same today: on the
-# command line it could not be changed any more.
-_GIVEN = ("command line", "configuration file", "environment variable")
-# The server replaces these by what it found, and forgets where they came from.
-_RESOLVED = ("hba_file", "ident_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +35,9 @@ class Answer:
     """When it last read its configuration."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsState:
-    restart_pending: tuple[str, ...] = ()
-    drift: tuple[str, ...] = ()
-
-
 class Inspector:
-    """Keeps what is asked seldom: the state of the settings changes only when the server reads them, or a file does."""
-
     def __init__(self, server: Server) -> None:
-        self._server = server
-        self._settings = SettingsState()
-        self._settings_key: tuple[object, ...] = ()
+        self._server, self._settings = server, SettingsLook(server)
 
     async def inspect(self) -> EngineState:
         server = self._server
@@ -70,7 +53,7 @@ class Inspector:
             return self._state(EngineStatus.STARTING, pid, run)
         try:
             answer = await self._ask()
-            settings = await self._settings_state(run, answer)
+            settings = await self._settings.state(run, answer.loaded)
         except EngineError:
             return self._state(self._status_by_files(), pid, run)
         status_said = EngineStatus.STANDBY if answer.in_recovery else EngineStatus.PRIMARY
@@ -88,7 +71,7 @@ class Inspector:
         own = self._server.read_settings()
         control = files.control(paths.data)
         stopped = status is EngineStatus.STOPPED and control and control.state is files.ControlState.SHUT_DOWN
-        known = settings or self._settings
+        known = settings or self._settings.last
         return EngineState(
             status=status,
             pid=pid,
@@ -126,32 +109,3 @@ class Inspector:
             # Received on a later timeline than what is replayed so far.
             position = max(position, Position(int(received_timeline), parse_lsn(flushed)))
         return Answer(in_recovery, position, receiver == "streaming", loaded)
-
-    async def _settings_state(self, run: str, answer: Answer) -> SettingsState:
-        data = self._server.paths.data
-        auto = data / "postgresql.auto.conf"
-        key = (run, answer.loaded, auto.stat().st_mtime_ns if auto.exists() else 0)
-        if key != self._settings_key:
-            self._settings = await self._read_settings_state()
-            self._settings_key = key
-        return self._settings
-
-    async def _read_settings_state(self) -> SettingsState:
-        server = self._server
-        rows = await server.watch.query(_SETTINGS, 2 * _ASK_MS)
-        own = server.read_settings()
-        constant = own_settings(server.settings)
-        here = constant.keys() | {name for name in own if not name.startswith("twinstar.")}
-        conf = f"{server.paths.conf}/"
-        drift = set(files.settings_in_auto_conf(server.paths.data, own_names()))
-        for name, setting, source, file, _ in rows:
-            if name in _RESOLVED:
-                foreign = setting != constant[name]
-            else:
-                foreign = (name in here or source in _GIVEN) and not file.startswith(conf)
-            if foreign and name in here | own_names():
-                drift.add(name)
-        pending = {name for name, *_, waits in rows if waits}
-        # Started with more than is configured, because the log asked for it: waits for a restart as well.
-        pending |= own.keys() & set(SAME_OR_HIGHER)
-        return SettingsState(tuple(sorted(pending)), tuple(sorted(drift)))

@@ -32,7 +32,8 @@ def refusal(view: View) -> Plan | None:
         return Plan(
             state=State.REFUSED,
             note=f"This member has promised epoch {max(view.promise, timeline)}, the store says {register.epoch}: "
-            "the store has gone back (restored from a backup?). Nothing is done until it is put right.",
+            "the store has gone back (restored from a backup?). Nothing is done; if this is the right store, run "
+            "`twinstar store adopt`, which shows what each member holds before it does anything.",
         )
     return None
 
@@ -48,5 +49,6 @@ def _empty_store(view: View) -> Plan | None:
     return Plan(
         state=State.REFUSED,
         note="The store has no entry for this cluster, but this member has a database: is this the right store, and "
-        "the right cluster name? Nothing is done; point the configuration at the store that has the register.",
+        "the right cluster name? Nothing is done; point the configuration at the store that has the register. If that "
+        "is lost, run `twinstar store adopt`, which shows what each member holds before it does anything.",
     )

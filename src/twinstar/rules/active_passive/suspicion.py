@@ -3,6 +3,10 @@
 One member's suspicion never moves anything while others still hear the leader: a majority of the voters must suspect,
 and enough copies must be able to seal. A guard's word that its database died, with no process of it left, needs no
 vote: nothing can be acknowledged any more. (`docs/protocol.md`, "How leadership ends".)
+
+A *witness* has no copy and no vote. Its word holds an accusation of silence back, for a while, where it could bring no
+service by itself: where those who accuse are too few to confirm anything. With two data nodes that is always so, and
+then the witness tells a dead leader from a broken link between the two. ("Witnesses" there.)
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from twinstar.rules.election import majority
 
 _SWITCHOVER_MARGIN_MS = 1_000
 """For how long after a switchover's deadline its leader may still be on its way back."""
+_WITNESS_REMOVALS, _WITNESS_ELECTIONS = 2, 5
+"""How many times `voter_removal_ms` and `election_timeout_ms` a witness may hold an accusation back: by then a leader
+that reaches the store has noticed that its voter is gone (`wal_sender_timeout`), and gone on without it."""
 _WORD_DELAY_MS = 40
 """The leader's own agent is nearer: the voters act on the guard's word this much later, or when it is stuck."""
 
@@ -44,7 +51,27 @@ def case_against(view: View, register: Register) -> ChangeRegister | None:
     sealable = [m for m in register.copies if m == view.me or view.peer(m).can_seal]
     if len(accusers) < majority(len(register.voters)) or len(sealable) < len(register.copies) - register.required:
         return None
+    if reason is Reason.SUSPECTED and _held_back(view, register, leader, accusers):
+        return None
     return _against(view, register, reason, f"suspected by {', '.join(sorted(accusers))}")
+
+
+def _held_back(view: View, register: Register, leader: Peer, accusers: list[str]) -> bool:
+    """Whether most of the witnesses that are there do not say that the leader is silent."""
+    if len(accusers) > register.required:
+        return False
+    settings = view.settings
+    patience_ms = _WITNESS_REMOVALS * settings.voter_removal_ms + _WITNESS_ELECTIONS * settings.election_timeout_ms
+    if min(leader.silent_for_ms, view.epoch_age_ms) >= patience_ms:
+        return False
+    there = [view.peer(witness) for witness in settings.witnesses if _is_there(view, witness)]
+    return 2 * sum(not witness.suspects for witness in there) > len(there)
+
+
+def _is_there(view: View, witness: str) -> bool:
+    """Heard, and its agent gets on, so that it answers."""
+    peer = view.peer(witness)
+    return peer.heard and peer.agent_age_ms <= view.settings.election_timeout_ms
 
 
 def _against(view: View, register: Register, reason: Reason, evidence: str) -> ChangeRegister:

@@ -9,8 +9,9 @@ from twinstar.simulation.ablations.electing import ELECTING
 from twinstar.simulation.ablations.following import FOLLOWING
 from twinstar.simulation.ablations.leases import LEASES
 from twinstar.simulation.ablations.serving import SERVING
+from twinstar.simulation.ablations.storing import STORING
 from twinstar.simulation.ablations.swap import Ablation
 
 CATALOGUE: tuple[Ablation, ...] = (
-    *COUNTING, *ELECTING, *FOLLOWING, *SERVING, *DETECTING, *LEASES, *CHANGING,
+    *COUNTING, *ELECTING, *FOLLOWING, *SERVING, *DETECTING, *LEASES, *CHANGING, *STORING,
 )  # fmt: skip

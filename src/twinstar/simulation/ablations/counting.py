@@ -12,6 +12,7 @@ from twinstar.model.position import Position
 from twinstar.rules.durability import Quorum, Step, Where
 from twinstar.simulation.ablations.swap import Ablation, Differs, Swap, altered, instead
 from twinstar.simulation.plan import StoreKind
+from twinstar.store.base import CasOutcome, Conflict, Unknown
 
 _CONFIRM = "Changing who must confirm"
 
@@ -49,12 +50,24 @@ async def _in_the_end(original: Any, engine: Any, names: Names) -> None:
 async def _old_value_read(original: Any, differs: Differs, ledger: Any, base: int) -> None:
     """One read that shows the old value is taken for an answer."""
     try:
-        current = await ledger._store.read("register")
+        current = await ledger._store.read(ledger._kept.key)
     except StoreUnavailable:
         await original(ledger, base)
         return
     differs()
     ledger._adopt(current)
+
+
+async def _time_out_is_no(
+    original: Any, differs: Differs, store: Any, key: str, value: bytes, expected: int
+) -> CasOutcome:
+    """What the API server says instead of an outcome (504, 500 …) is taken for a refusal, if it can be read."""
+    outcome: CasOutcome = await original(store, key, value, expected)
+    if isinstance(outcome, Unknown):
+        with suppress(StoreUnavailable):
+            outcome = Conflict(await store.read(key))
+            differs()
+    return outcome
 
 
 async def _names_later(original: Any, differs: Differs, engine: Any, epoch: int, names: Names) -> Position:
@@ -80,11 +93,11 @@ def _any_epoch(own: Any, primary: Any, register: Any) -> Any:
 
 
 _DURABILITY = "twinstar.rules.durability"
-_DATABASE = "twinstar.simulation.database:VirtualEngine"
+_DATABASE = "twinstar.simulation.database.engine:VirtualEngine"
 VIEW = "twinstar.agent.agent:Agent.view"
 
 TAG = (
-    Swap("twinstar.simulation.senders:Sender.counts_under", altered(_any_tag)),
+    Swap("twinstar.simulation.database.senders:Sender.counts_under", altered(_any_tag)),
     Swap("twinstar.rules.active_passive.attached:counted", altered(_any_epoch)),
 )
 
@@ -140,9 +153,18 @@ COUNTING = (
         "unknown outcomes are settled",
         "Unknown outcomes",
         "a change without an answer is taken for dead when the old value is read again",
-        (Swap("twinstar.agent.ledger:Ledger._settle", instead(_old_value_read)),),
+        (Swap("twinstar.agent.held:Held._settle", instead(_old_value_read)),),
         ("a late change",),
         voter_removal_ms=1_500,
+    ),
+    Ablation(
+        "504 is no refusal",
+        "Unknown outcomes",
+        "a change to which the API server of Kubernetes answers 504 or 500 is taken for dead",
+        (Swap("twinstar.store.kubernetes.client:KubernetesStore.compare_and_set", instead(_time_out_is_no)),),
+        ("a late change", "a change in doubt"),
+        voter_removal_ms=1_500,
+        store=StoreKind.KUBERNETES,
     ),
     Ablation(
         "nothing changes while in doubt",

@@ -18,7 +18,7 @@ _ELECTION = "twinstar.rules.election"
 _RULES = "twinstar.rules.active_passive"
 _LOOKED_AT = "the register is looked at before a promotion"
 _BODY = "twinstar.agent.body:Body"
-_DATABASE = "twinstar.simulation.database:VirtualEngine"
+_DATABASE = "twinstar.simulation.database.engine:VirtualEngine"
 
 
 def _one_is_enough(own: bool, register: Register, sealed: Any) -> bool:

@@ -74,8 +74,8 @@ _UNBOUND = (Swap(f"{_RULES}.local:bound", always(0)), Swap(f"{_RULES}.refusal:re
 _PROMISE = Swap(f"{_BODY}._promise", instead(_unpromised))
 _CONTENT = Swap(f"{_RULES}.following:_standby", instead(_content_without))
 """Otherwise a copy that has not promised attaches over and over again."""
-_UNCONFIRMED = Swap("twinstar.agent.ledger:Ledger.confirm", skipped_async())
-_OLD = Swap("twinstar.simulation.memory_store:MemoryServer.attach", instead(_lags_behind))
+_UNCONFIRMED = Swap("twinstar.agent.held:Held.confirm", skipped_async())
+_OLD = Swap("twinstar.simulation.stores.memory:MemoryServer.attach", instead(_lags_behind))
 
 FOLLOWING = (
     Ablation(

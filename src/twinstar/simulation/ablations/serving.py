@@ -40,7 +40,7 @@ def _any_voter(own: tuple[str, ...], register: Any, body: Any, maximum_lag_bytes
 _ROUTER_GATE = Swap(
     "twinstar.router.routes:Knowledge._why_hold", altered(lambda own, *_: None if own is Why.NOT_OPEN else own)
 )
-_CLOSED = Swap("twinstar.simulation.server:VirtualServer.launch", instead(_lets_in))
+_CLOSED = Swap("twinstar.simulation.database.server:VirtualServer.launch", instead(_lets_in))
 _NO_STANDBY = Swap("twinstar.router.session:Session._on_standby", skipped())
 
 SERVING = (

@@ -50,6 +50,7 @@ class Ablation:
     voter_removal_ms: float | None = None
     store: StoreKind | None = None
     turns: bool = False
+    witness: bool = False
     """The clusters in which the safeguard has something to do; None: as the seed draws it. `turns`: people change the
     durability.
     """
@@ -66,6 +67,7 @@ class Ablation:
             plan,
             policy=self.policy or plan.policy,
             voter_removal_ms=self.voter_removal_ms or plan.voter_removal_ms,
+            witness=self.witness,
             aimed=frozenset(self.aimed),
         )
 

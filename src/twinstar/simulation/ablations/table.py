@@ -47,7 +47,7 @@ class Finding:
         """What was broken, in short: the number of an invariant, or a word."""
         if not self.noticed:
             return "" if self.reached else "never reached"
-        number = re.match(r"(I\d|N|F):", self.breach)
+        number = re.match(r"(I\d|N|F|S):", self.breach)
         if number:
             return number[1]
         words = {"not ": "I5", "gone": "lost", "read of": "reads", "missing or moved": "reads"}

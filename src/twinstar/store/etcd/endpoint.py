@@ -1,8 +1,4 @@
-"""One member of etcd: its connections, and what a failure there means for the request.
-
-A failed request is either `NotDone` (nothing was sent, or etcd itself refused it) or `Doubtful`. That difference is
-what makes an unknown outcome honest, so it is drawn here, where the bytes leave.
-"""
+"""One member of etcd: its API, its logins, and what a failure there means: `NotDone` or `Doubtful`."""
 
 from __future__ import annotations
 
@@ -14,25 +10,14 @@ from urllib.parse import urlsplit
 
 from twinstar.model.errors import TwinstarError, UsageError
 from twinstar.ports.network import Address, Network
-from twinstar.store.etcd.http import Answer, Broken, Headers, HttpConnection
 from twinstar.store.etcd.messages import Json, Trouble, trouble_in, trouble_of
+from twinstar.store.http import Answer, Headers, HttpConnection, Lines, Request
+from twinstar.store.race import Attempt, Doubtful, Failed, NotDone
+from twinstar.store.server import HttpServer
 
 _API = "/v3"
 # etcd then ends a stream whose server has lost the majority, instead of leaving it open and silent.
 _REQUIRE_LEADER = ("Grpc-Metadata-hasleader", "true")
-_IDLE_KEPT = 4
-
-
-class Failed(Exception):
-    """No answer, or etcd's word that something went wrong."""
-
-
-class NotDone(Failed):
-    """The request has not been carried out and will not be."""
-
-
-class Doubtful(Failed):
-    """The request may have been carried out, may still be, or may never be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +42,13 @@ class Session:
         self.token: str | None = None
 
 
-class Attempt:
-    """Whether a request has left this machine: asked by whoever gives up waiting for its answer."""
-
-    sent = False
-
-
 class Endpoint:
     def __init__(self, url: str, session: Session) -> None:
         """Raises UsageError when the URL is none."""
         self.url = url
-        self._address, self._secure = _parse(url)
+        address, secure = _parse(url)
+        self._server = HttpServer(url, address, session.network, lambda: session.tls if secure else None)
         self._session = session
-        self._idle: list[HttpConnection] = []
 
     async def ask(self, path: str, request: Json, attempt: Attempt | None = None) -> Json:
         """One request and its answer. Raises NotDone or Doubtful; a time-out is the caller's."""
@@ -89,9 +68,9 @@ class Endpoint:
     async def watch(self, request: Json) -> Stream:
         """A stream of changes, begun. Raises NotDone or Doubtful."""
         token = await self._token()
-        connection = await self._dial()
+        connection = await self._server.dial()
         try:
-            status = await connection.begin(f"{_API}/watch", _body(request), [_REQUIRE_LEADER, *_authorized(token)])
+            status = await connection.begin(_request("/watch", request, [_REQUIRE_LEADER, *_authorized(token)]))
             stream = Stream(connection, self.url)
             if status != 200:
                 answer = Answer(status, await connection.part())
@@ -108,40 +87,10 @@ class Endpoint:
         return stream
 
     async def close(self) -> None:
-        while self._idle:
-            await self._idle.pop().close()
+        await self._server.close()
 
     async def _exchange(self, path: str, request: Json, token: str | None, attempt: Attempt) -> Answer:
-        connection = await self._connection()
-        attempt.sent = True
-        try:
-            answer = await connection.post(_API + path, _body(request), _authorized(token))
-        except OSError as error:
-            connection.abort()
-            raise Doubtful(f"{self.url}: {error}") from error
-        except BaseException:  # a cancellation: what comes later over this connection belongs to no one
-            connection.abort()
-            raise
-        if connection.idle and len(self._idle) < _IDLE_KEPT:
-            self._idle.append(connection)
-        else:
-            connection.abort()
-        return answer
-
-    async def _connection(self) -> HttpConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.idle:
-                return connection
-            connection.abort()
-        return await self._dial()
-
-    async def _dial(self) -> HttpConnection:
-        try:
-            streams = await self._session.network.dial(self._address, self._session.tls if self._secure else None)
-        except OSError as error:
-            raise NotDone(f"{self.url}: {error.strerror or error}") from error
-        return HttpConnection(*streams, host=str(self._address))
+        return await self._server.ask(_request(path, request, _authorized(token)), attempt)
 
     async def _token(self, instead_of: str | None = None) -> str | None:
         """The token to show; a new one if there is none or it is the one that has just been refused."""
@@ -172,9 +121,8 @@ class Stream:
     """The changes that one endpoint reports, message by message."""
 
     def __init__(self, connection: HttpConnection, url: str) -> None:
-        self._connection = connection
+        self._lines = Lines(connection)
         self._url = url
-        self._buffer = bytearray()
 
     async def begun(self) -> None:
         """Returns when etcd has confirmed the watch. Raises Doubtful."""
@@ -184,14 +132,7 @@ class Stream:
     async def next(self) -> Json:
         """The next message; may be cancelled and called again. Raises Doubtful when the stream has ended."""
         try:
-            while (end := self._buffer.find(b"\n")) < 0:
-                part = await self._connection.part()
-                if not part:
-                    raise Broken("the stream ended")
-                self._buffer += part
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            message = _json_object(line)
+            message = _json_object(await self._lines.next())
         except (OSError, ValueError) as error:
             raise Doubtful(f"{self._url}: {error}") from error
         result = message.get("result")
@@ -202,7 +143,7 @@ class Stream:
         return result
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._lines.close()
 
 
 def _parse(url: str) -> tuple[Address, bool]:
@@ -215,8 +156,8 @@ def _parse(url: str) -> tuple[Address, bool]:
     raise UsageError(f"{url!r} is no etcd endpoint: write http://host:port or https://host:port.")
 
 
-def _body(request: Json) -> bytes:
-    return json.dumps(request, separators=(",", ":")).encode()
+def _request(path: str, request: Json, headers: Headers) -> Request:
+    return Request("POST", _API + path, headers, json.dumps(request, separators=(",", ":")).encode())
 
 
 def _authorized(token: str | None) -> Headers:

@@ -8,6 +8,7 @@ log is missing here, so that reading on would skip it; 1 for anything else that 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -30,6 +31,7 @@ from twinstar.ports.transports import stop_signals
 log = logging.getLogger("twinstar.applier")
 
 TELL_MS = 1_000.0
+_OBJECTS = 50_000
 _REST_MS = 2_000.0
 """A transaction that takes longer is given up, and comes again."""
 
@@ -41,6 +43,9 @@ def main(arguments: list[str]) -> int:
             raise UsageError(
                 "Name one file of settings: python -m twinstar.engine.postgresql.multiwriter SETTINGS.json"
             )
+        # Rows make many tuples and no cycles: looking for these after every few hundred is a sixth of the work.
+        gc.freeze()
+        gc.set_threshold(_OBJECTS)
         asyncio.run(_run(load(Path(arguments[0]))))
     except TwinstarError as error:
         return _say(error)

@@ -53,7 +53,7 @@ async def _pass_on(link: Link) -> None:
 
         async def read() -> None:
             while True:
-                await landing.feed(await stream.read(), stream.received)
+                await landing.feed(await stream.read(gather=True), stream.received)
                 link.note(stream)
                 # Under load there is always something to read.
                 await link.clock.sleep_ms(0)

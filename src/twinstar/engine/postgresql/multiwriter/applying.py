@@ -14,13 +14,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar, cast
 
+import psycopg
 from psycopg import AsyncConnection
 
-from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image
+from twinstar.engine.postgresql.multiwriter.batch import Burial, Changes, Image, Swath
 from twinstar.engine.postgresql.multiwriter.resolving import COLLIDES, CONFLICT, DONE, LOST
-from twinstar.engine.postgresql.multiwriter.statements import MergingStatements, Statements, array
+from twinstar.engine.postgresql.multiwriter.statements import (
+    MergingStatements,
+    Statements,
+    array,
+    array_of_bytes,
+    copied,
+    copying,
+)
 from twinstar.engine.postgresql.multiwriter.table import Table
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -32,6 +41,8 @@ PLANNING = {
     "enable_seqscan": "off",
 }
 """How a session that applies should plan."""
+_WARY_BATCHES = 32
+"""Rows that two nodes have inserted come in crowds, and a `COPY` that fails has been in vain."""
 
 
 class _Stamped(Protocol):
@@ -45,7 +56,7 @@ Change = TypeVar("Change", bound=_Stamped)
 @dataclass(frozen=True, slots=True)
 class Applied:
     rows: int
-    """Changes that had an effect here."""
+    """Changes that had an effect here; of those that are written many at once, some may have been here already."""
     conflicts: int
     """Changes by which somebody's write lost: one of here, or their own."""
 
@@ -75,18 +86,30 @@ class TableApplier:
         self._statements = Statements.of(table)
         names = [column.name for column in table.sent_columns]
         self._key = [names.index(name) for name in table.key]
+        self._wary = 0
+        """For so many swaths it is assumed that some of their rows are here already."""
 
     async def apply(self, connection: Connection, changes: Changes, peer: str) -> Applied:
         outcomes = Counter[int]()
-        images = changes.images
+        left: list[Image] = []
+        if changes.burials:
+            # A tombstone may be of one of them.
+            changes.spread()
+        for swath in changes.swaths:
+            left += await (self._copy if swath.was is None else self._replace)(connection, swath)
+            outcomes[DONE] += len(swath.rows)
+        outcomes[DONE] -= len(left)
+        images = [*changes.images]
         if changes.burials:
             images, ancestors = self._sort_out(changes)
             outcomes += await self._bury(connection, sorted(changes.burials), ancestors, peer)
         # In one order, so that two appliers seldom wait for each other.
         images = sorted(images, key=self._key_of)
-        left = await self._update(connection, [image for image in images if image.was])
-        left += await self._insert(connection, [image for image in images if not image.was])
-        outcomes[DONE] += len(images) - len(left)
+        outcomes[DONE] += len(images)
+        others = await self._update(connection, [image for image in images if image.was])
+        others += await self._insert(connection, [image for image in images if not image.was])
+        outcomes[DONE] -= len(others)
+        left += others
         outcomes += await self._resolve(connection, left, peer)
         return Applied(outcomes[DONE] + outcomes[CONFLICT], outcomes[CONFLICT] + outcomes[LOST])
 
@@ -141,6 +164,56 @@ class TableApplier:
         inserted = _select(images, done, among=True)
         done -= await self._stamps(connection, self._statements.sink, [self._key_of(image) for image in inserted])
         return _select(images, done, among=False)
+
+    async def _copy(self, connection: Connection, swath: Swath) -> list[Image]:
+        """Puts new rows in places that nobody must hold; those that met a row or a tombstone."""
+        if self._wary:
+            self._wary -= 1
+            return await self._insert(connection, swath.images())
+        places = _places(swath, self.table.key)
+        rows = sorted(swath.rows, key=itemgetter(*places))
+        statements, cursor = self._statements, connection.cursor()
+        await cursor.execute(statements.before_copy.encode())
+        try:
+            async with cursor.copy(copying(self.table, swath.columns).encode()) as copy:
+                await copy.write(copied(rows))
+        except psycopg.errors.UniqueViolation:
+            await cursor.execute(statements.copy_failed.encode())
+            self._wary = _WARY_BATCHES
+            return await self._insert(connection, swath.images())
+        done = cursor.rowcount
+        # A statement after the one that inserted, as `sink` is: what is not there now, `sink` would not find.
+        await cursor.execute(statements.after_copy.encode())
+        cursor.nextset()
+        buried = await cursor.fetchone()
+        if done < len(rows):
+            # A trigger of the user's that fires for appliers, too, did not want all of them.
+            return swath.images()
+        if buried == (False,):
+            return []
+        columns = list(zip(*rows, strict=True))
+        keys = [array_of_bytes(columns[place]) for place in places]
+        cursor = await connection.execute(statements.sink.encode(), keys, prepare=True)
+        sunk = Counter([stamp for (stamp,) in await cursor.fetchall()])
+        return _select(swath.images(), sunk, among=True) if sunk else []
+
+    async def _replace(self, connection: Connection, swath: Swath) -> list[Image]:
+        """Replaces what the rows say they replace; those that found something else here."""
+        statements, table = self._statements, self.table
+        if statements.replace is None or swath.was is None:
+            return swath.images()
+        key = _places(swath, table.key)
+        columns = list(zip(*sorted(swath.rows, key=itemgetter(*key)), strict=True))
+        places = [*_places(swath, swath.sent), swath.was]
+        arrays = [array_of_bytes(columns[place]) for place in places]
+        cursor = await connection.execute(statements.replace.encode(), arrays, prepare=True)
+        if cursor.rowcount == len(swath.rows):
+            return []
+        # Whether this statement has put a version here or an earlier one is the same.
+        arrays = [array_of_bytes(columns[place]) for place in [*key, *_places(swath, [swath.stamp])]]
+        cursor = await connection.execute(statements.here.encode(), arrays, prepare=True)
+        here = Counter([stamp for (stamp,) in await cursor.fetchall()])
+        return _select(swath.images(), here, among=False)
 
     async def _resolve(self, connection: Connection, images: list[Image], peer: str) -> Counter[int]:
         async def clear(waiting: list[Image]) -> None:
@@ -239,6 +312,10 @@ def _knew(image: Image) -> str:
     if image.last_knew:
         return f"{image.knew},{image.last_knew}"
     return f"{image.was},{image.last_was}" if image.was or image.last_was else ""
+
+
+def _places(swath: Swath, names: Sequence[str]) -> list[int]:
+    return [swath.columns.index(name) for name in names]
 
 
 def _rows(images: list[Image]) -> list[tuple[str | None, ...]]:

@@ -47,12 +47,47 @@ class Contribution(NamedTuple):
     sums: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Swath:
+    """Images of many rows, each of another key and all written in the same way, as bytes: what becomes text and tuples
+    only where one of them is not simple.
+
+    `columns` are names, in the order of `rows`; what has no name is none of the row's values. `was` says at which place
+    there is the version that the row replaced, with one write; None: all were inserted.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[tuple[bytes | None, ...]]
+    was: int | None
+    sent: tuple[str, ...]
+    """The columns in the order of an image's values."""
+    stamp: str
+    """The column of the version."""
+
+    def images(self) -> list[Image]:
+        places = [self.columns.index(name) for name in self.sent]
+        stamp, was = self.columns.index(self.stamp), self.was
+        images = []
+        for row in self.rows:
+            values = tuple([None if (value := row[place]) is None else value.decode() for place in places])
+            before = 0 if was is None else int(row[was] or 0)
+            images.append(Image(values, int(row[stamp] or 0), before, before))
+        return images
+
+
 @dataclass(slots=True)
 class Changes:
-    """One table's part of a batch. Each key is in `images` and in `burials` at most once, each (key, born, node) in
-    `contributions`.
+    """One table's part of a batch. Each key is in `images`, or in one of `swaths`, and in `burials` at most once, each
+    (key, born, node) in `contributions`.
     """
 
     images: list[Image] = field(default_factory=list)
     burials: list[Burial] = field(default_factory=list)
     contributions: list[Contribution] = field(default_factory=list)
+    swaths: list[Swath] = field(default_factory=list)
+
+    def spread(self) -> None:
+        """Makes single images of the swaths."""
+        for swath in self.swaths:
+            self.images += swath.images()
+        self.swaths = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import compress
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
@@ -19,15 +20,17 @@ from twinstar.engine.postgresql.multiwriter.pgoutput import (
     Begin,
     Commit,
     Insert,
-    Message,
     Relation,
     Update,
     Values,
+    decode,
 )
+from twinstar.engine.postgresql.multiwriter.swaths import Swaths
 from twinstar.engine.postgresql.multiwriter.table import GROUPS, STAMP, Table
 
 MAXIMUM_ROWS = 2_000
 MAXIMUM_BYTES = 4 * 1024 * 1024
+_ARE_ROWS = bytes(kind in b"IU" for kind in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,8 @@ class Harvest:
 class Sink(Protocol):
     """Where the rows of one of the peer's tables go."""
 
-    def add(self, old: Values | None, new: Values) -> None: ...
-
-    def hand_over(self, harvest: Harvest) -> None:
-        """All that has been added; it is empty again."""
+    def collapse(self, messages: list[bytes], harvest: Harvest) -> None:
+        """Insertions and updates, in their order: all that a batch has of that table."""
         ...
 
 
@@ -87,41 +88,42 @@ class Rows:
         wanted = [column.name for column in table.sent_columns]
         self._table = table
         self._relation = relation
+        self._swaths = Swaths(table, relation) if table.plain and sorted(names) == sorted(wanted) else None
         self._arranged = None if names == wanted else _picking(names, wanted)
         self._key = itemgetter(*(wanted.index(name) for name in table.key))
         self._stamp = wanted.index(STAMP)
         self._groups = wanted.index(GROUPS) if GROUPS in wanted else None
         self._knew_nothing, self._found = (",".join([number] * len(table.cells)) for number in ("-1", "0"))
-        self._images: dict[Any, Image] = {}
-        self._strays: list[Stray] = []
 
-    def add(self, old: Values | None, new: Values) -> None:
-        if UNCHANGED in new and any(value is UNCHANGED for value in new):
-            reason = "an unchanged value was not sent: the table needs REPLICA IDENTITY FULL on the peer"
-            self._strays.append(_stray(self._relation, new, reason))
+    def collapse(self, messages: list[bytes], harvest: Harvest) -> None:
+        swaths = self._swaths.of(messages) if self._swaths is not None else None
+        if swaths is not None:
+            harvest.changes(self._table).swaths.extend(swaths)
             return
-        if self._arranged is not None:
-            new = self._arranged(new)
-            old = self._arranged(old) if old else old
+        images: dict[Any, Image] = {}
+        for old, new in map(_decoded, messages):
+            if UNCHANGED in new and any(value is UNCHANGED for value in new):
+                reason = "an unchanged value was not sent: the table needs REPLICA IDENTITY FULL on the peer"
+                harvest.strays.append(_stray(self._relation, new, reason))
+            elif self._arranged is None:
+                self._add(images, old, new)
+            else:
+                self._add(images, self._arranged(old) if old else old, self._arranged(new))
+        if images:
+            harvest.changes(self._table).images.extend(images.values())
+
+    def _add(self, images: dict[Any, Image], old: Values | None, new: Values) -> None:
         key = self._key(new)
         # A row whose key was changed is new under this key; the old one has got a tombstone.
         was = int(old[self._stamp] or 0) if old is not None and self._key(old) == key else 0
-        known = self._images.get(key)
+        known = images.get(key)
         image = Image(new, int(new[self._stamp] or 0), was if known is None else known.was, was)
         if self._groups is not None:
             knew = self._knew_nothing
             if old is not None and self._key(old) == key:
                 knew = (old[self._groups] or self._found).strip("{}")
             image = image._replace(knew=knew if known is None else known.knew, last_knew=knew)
-        self._images[key] = image
-
-    def hand_over(self, harvest: Harvest) -> None:
-        if self._images:
-            harvest.changes(self._table).images.extend(self._images.values())
-            self._images = {}
-        if self._strays:
-            harvest.strays += self._strays
-            self._strays = []
+        images[key] = image
 
 
 class Burials:
@@ -133,17 +135,14 @@ class Burials:
         self._key = _picking(names, table.key)
         self._stamp, self._was = names.index(STAMP), names.index("twinstar_was")
         self._image = names.index("twinstar_image") if "twinstar_image" in names else None
-        self._burials: dict[Values, Burial] = {}
 
-    def add(self, _old: Values | None, new: Values) -> None:
-        key: Any = self._key(new)
-        image = None if self._image is None else new[self._image]
-        self._burials[key] = Burial(key, int(new[self._stamp] or 0), int(new[self._was] or 0), image)
-
-    def hand_over(self, harvest: Harvest) -> None:
-        if self._burials:
-            harvest.changes(self._table).burials.extend(self._burials.values())
-            self._burials = {}
+    def collapse(self, messages: list[bytes], harvest: Harvest) -> None:
+        burials: dict[Values, Burial] = {}
+        for _, new in map(_decoded, messages):
+            key: Any = self._key(new)
+            image = None if self._image is None else new[self._image]
+            burials[key] = Burial(key, int(new[self._stamp] or 0), int(new[self._was] or 0), image)
+        harvest.changes(self._table).burials.extend(burials.values())
 
 
 class Contributions:
@@ -155,18 +154,15 @@ class Contributions:
         self._key = _picking(names, table.key)
         self._numbers = _picking(names, ("twinstar_born", "twinstar_node", "twinstar_writes"))
         self._sums = _picking(names, table.counters)
-        self._contributions: dict[tuple[Values, int, int], Contribution] = {}
 
-    def add(self, _old: Values | None, new: Values) -> None:
-        key: Any = self._key(new)
-        sums: Any = self._sums(new)
-        born, node, writes = (int(number or 0) for number in self._numbers(new))
-        self._contributions[key, born, node] = Contribution(key, born, node, writes, sums)
-
-    def hand_over(self, harvest: Harvest) -> None:
-        if self._contributions:
-            harvest.changes(self._table).contributions.extend(self._contributions.values())
-            self._contributions = {}
+    def collapse(self, messages: list[bytes], harvest: Harvest) -> None:
+        contributions: dict[tuple[Values, int, int], Contribution] = {}
+        for _, new in map(_decoded, messages):
+            key: Any = self._key(new)
+            sums: Any = self._sums(new)
+            born, node, writes = (int(number or 0) for number in self._numbers(new))
+            contributions[key, born, node] = Contribution(key, born, node, writes, sums)
+        harvest.changes(self._table).contributions.extend(contributions.values())
 
 
 class Strays:
@@ -174,23 +170,20 @@ class Strays:
 
     def __init__(self, relation: Relation, reason: str) -> None:
         self._relation, self._reason = relation, reason
-        self._strays: list[Stray] = []
 
-    def add(self, _old: Values | None, new: Values) -> None:
-        self._strays.append(_stray(self._relation, new, self._reason))
-
-    def hand_over(self, harvest: Harvest) -> None:
-        harvest.strays += self._strays
-        self._strays = []
+    def collapse(self, messages: list[bytes], harvest: Harvest) -> None:
+        harvest.strays += [_stray(self._relation, new, self._reason) for _, new in map(_decoded, messages)]
 
 
 class Collector:
-    """Collects messages until somebody takes what has come."""
+    """Collects messages until somebody takes what has come. They are looked into only then, all at once."""
 
     def __init__(self, maximum_rows: int = MAXIMUM_ROWS, maximum_bytes: int = MAXIMUM_BYTES) -> None:
         self._maximum_rows, self._maximum_bytes = maximum_rows, maximum_bytes
         self._relations: dict[int, Relation] = {}
         self._sinks: dict[int, Sink] = {}
+        self._messages: dict[bytes, list[bytes]] = {}
+        """By the bytes of a relation's number."""
         self._parts: list[Part] = []
         self._strays: list[Stray] = []
         self._rows = self._bytes = self._transactions = self._end_lsn = self._time_us = 0
@@ -224,27 +217,26 @@ class Collector:
         self._relations[relation.id] = relation
         self._sinks[relation.id] = sink
 
-    def add(self, message: Message, length: int) -> None:
-        """Anything but a Relation; `length` in bytes. Deletions are not looked at: tombstones say more."""
-        if isinstance(message, Insert):
-            self._sinks[message.relation].add(None, message.new)
-            self._rows += 1
-            self._bytes += length
-        elif isinstance(message, Begin):
-            self.open = True
-            self._begun_us = message.time_us
-            self.oldest_us = self.oldest_us or message.time_us
-        elif isinstance(message, Commit):
-            self.open = False
-            self._transactions += 1
-            self._end_lsn, self._time_us = message.end_lsn, message.time_us
-        elif isinstance(message, Update):
-            self._sinks[message.relation].add(message.old, message.new)
-            self._rows += 1
-            self._bytes += length
+    def add(self, messages: list[bytes], kinds: bytes) -> None:
+        """Messages of the kinds B, C, I, U and D, and of which kind each one is; raises PeerError. Deletions are not
+        looked at: tombstones say more.
+        """
+        self._keep(list(compress(messages, kinds.translate(_ARE_ROWS))))
+        begun, ended = kinds.rfind(b"B"), kinds.rfind(b"C")
+        if begun >= 0:
+            if self.oldest_us is None:
+                self.oldest_us = _begin(messages[kinds.index(b"B")]).time_us
+            self._begun_us = _begin(messages[begun]).time_us
+        if ended >= 0:
+            commit = decode(messages[ended])
+            assert isinstance(commit, Commit), "its first byte says so"
+            self._end_lsn, self._time_us = commit.end_lsn, commit.time_us
+            self._transactions += kinds.count(b"C")
+        if begun != ended:
+            self.open = begun > ended
 
     def take(self) -> Batch:
-        """What has been collected; it begins anew."""
+        """What has been collected; it begins anew. Raises PeerError."""
         self._collect()
         batch = Batch(
             tuple(self._parts),
@@ -260,12 +252,40 @@ class Collector:
         self.oldest_us = self._begun_us if self.open else None
         return batch
 
+    def _keep(self, rows: list[bytes]) -> None:
+        self._rows += len(rows)
+        self._bytes += sum(map(len, rows))
+        relations = {row[1:5] for row in rows}
+        for relation in relations:
+            self._messages.setdefault(relation, [])
+        if len(relations) == 1:
+            self._messages[relation] += rows
+        else:
+            for row in rows:
+                self._messages[row[1:5]].append(row)
+
     def _collect(self) -> None:
         harvest = Harvest()
-        for sink in self._sinks.values():
-            sink.hand_over(harvest)
+        for relation, messages in self._messages.items():
+            self._sinks[int.from_bytes(relation)].collapse(messages, harvest)
+        self._messages = {}
         self._parts += harvest.parts.values()
         self._strays += harvest.strays
+
+
+def _begin(message: bytes) -> Begin:
+    begin = decode(message)
+    assert isinstance(begin, Begin), "its first byte says so"
+    return begin
+
+
+def _decoded(message: bytes) -> tuple[Values | None, Values]:
+    """Of an insertion or an update, the row as it was and as it is. Raises PeerError."""
+    row = decode(message)
+    if isinstance(row, Insert):
+        return None, row.new
+    assert isinstance(row, Update), "nothing else was kept"
+    return row.old, row.new
 
 
 def _picking(names: list[str], wanted: list[str] | tuple[str, ...]) -> Callable[[Values], Any]:

@@ -5,17 +5,34 @@ while the database works on this one.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 from twinstar.engine.postgresql.multiwriter.catalog import Catalog
 from twinstar.engine.postgresql.multiwriter.collapse import Collector
-from twinstar.engine.postgresql.multiwriter.pgoutput import Begin, Commit, Relation, decode
+from twinstar.engine.postgresql.multiwriter.pgoutput import Begin, Relation, decode
 from twinstar.engine.postgresql.multiwriter.progress import Progress
 from twinstar.engine.postgresql.multiwriter.session import ApplySession
 from twinstar.engine.postgresql.multiwriter.writer import Writer
 from twinstar.ports.clock import Clock
 
 _HARDEN_MS = 1_000.0
+_BEGIN, _COMMIT = b"BC"
+_STRETCHES = re.compile(rb"(?P<rows>[BCIUD]+)|.", re.DOTALL)
+"""Of the messages' kinds: those that a collector takes, as many as follow each other; any other one alone."""
+
+
+def whole(messages: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Up to the last commit, and what comes after it; everything, and nothing, when there is none: a transaction that
+    is so large is written in parts.
+
+    If batches ended where reading happens to end, in the middle of a transaction, then under load each would go on in
+    the transaction here of the one before, and that would end only when the load does.
+    """
+    for at in range(len(messages), 0, -1):
+        if messages[at - 1][0] == _COMMIT:
+            return messages[:at], messages[at:]
+    return messages, []
 
 
 class Landing:
@@ -34,7 +51,9 @@ class Landing:
         self._session, self._catalog, self._writer, self._clock = session, catalog, writer, clock
         self._progress, self._harden = progress, harden
         self._collector = Collector()
-        self._skipping = False
+        self._begun: list[bytes] = []
+        """What came last, of a transaction whose end has not come."""
+        self._passing_over = True
         self._begun_at = durable_lsn
         self._fed_lsn = durable_lsn
         self._news = asyncio.Event()
@@ -49,15 +68,18 @@ class Landing:
         there has been fed with these.
         """
         collector = self._collector
-        for message in messages:
-            decoded = decode(message)
-            if isinstance(decoded, Relation):
-                if not collector.knows(decoded):
-                    collector.relate(decoded, await self._catalog.sink(decoded))
-            elif not self._is_known(decoded):
-                collector.add(decoded, len(message))
+        messages, self._begun = whole([*self._begun, *messages])
+        kinds = bytes([message[0] for message in messages])
+        for stretch in _STRETCHES.finditer(kinds):
+            begin, end = stretch.span()
+            if stretch.lastgroup == "rows":
+                begin = self._first_new(messages, kinds, begin, end)
+                if begin < end:
+                    collector.add(messages[begin:end], kinds[begin:end])
                 if collector.full:
                     await self._make_room()
+            elif isinstance(relation := decode(messages[begin]), Relation) and not collector.knows(relation):
+                collector.relate(relation, await self._catalog.sink(relation))
         self._fed_lsn = max(self._fed_lsn, complete_lsn)
         self._news.set()
 
@@ -102,7 +124,7 @@ class Landing:
     @property
     def level(self) -> bool:
         """Whether everything that was fed is applied."""
-        return self._collector.empty and not self._writing
+        return self._collector.empty and not self._begun and not self._writing
 
     async def _write(self, applied: Callable[[], None]) -> None:
         progress = self._progress
@@ -126,12 +148,15 @@ class Landing:
         self._news.set()
         await self._room.wait()
 
-    def _is_known(self, message: object) -> bool:
-        """Whether it belongs to a transaction that had been applied before this session began."""
-        if isinstance(message, Begin):
-            self._skipping = message.commit_lsn < self._begun_at
-            return self._skipping
-        if isinstance(message, Commit) and self._skipping:
-            self._skipping = False
-            return True
-        return self._skipping
+    def _first_new(self, messages: list[bytes], kinds: bytes, begin: int, end: int) -> int:
+        """Where what had not been applied before this session began does begin. Transactions come in the order of their
+        commits, so once one is new, all that follow are.
+        """
+        while self._passing_over and begin < end:
+            if kinds[begin] == _BEGIN:
+                message = decode(messages[begin])
+                self._passing_over = isinstance(message, Begin) and message.commit_lsn < self._begun_at
+                if not self._passing_over:
+                    break
+            begin += 1
+        return begin

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 
 from twinstar.engine.base import Progress
-from twinstar.engine.postgresql import access, bootstrap, cloning, connections, files, process_control
+from twinstar.engine.postgresql import access, bootstrap, cloning, connections, files, process_control, reloading
 from twinstar.engine.postgresql.conf_files import is_closed, open_to_clients, scrub, write_conf_files
 from twinstar.engine.postgresql.connections import DroppingConnection, LocalConnection
 from twinstar.engine.postgresql.multiwriter import objects, places, sequences
@@ -29,10 +29,12 @@ from twinstar.engine.postgresql.multiwriter.table import describe
 from twinstar.engine.postgresql.own_conf import replace_own
 from twinstar.engine.postgresql.server import Server
 from twinstar.engine.postgresql.settings import APPLIER_ROLE, SUPERUSER
+from twinstar.engine.postgresql.settings_state import SettingsLook, SettingsState
 from twinstar.model.address import Address
 from twinstar.model.engine import Upstream
 from twinstar.model.errors import EngineError
 from twinstar.model.position import parse_lsn
+from twinstar.ports.processes import Signal
 
 _PREFIX = "twinstar_"
 _LONG_MS = 60_000.0
@@ -40,6 +42,7 @@ _CLIENT = (
     f"backend_type = 'client backend' AND (application_name = '{BY_HAND}' "
     f"OR (usename NOT LIKE '{_PREFIX}%' AND usename <> '{SUPERUSER}'))"
 )
+_KNOWN = "SELECT pid FROM pg_stat_activity WHERE usename IS NOT NULL OR backend_type <> 'client backend'"
 _STATE = f"""
 SELECT pg_current_wal_flush_lsn()::text,
   coalesce((SELECT json_object_agg(substr(slot_name, {len(_PREFIX) + 1}), confirmed_flush_lsn::text)
@@ -51,7 +54,7 @@ SELECT pg_current_wal_flush_lsn()::text,
     FROM pg_replication_origin_status WHERE external_id ~ '^{_PREFIX}[0-9]+$'), '{{}}'),
   (SELECT count(*) FROM pg_stat_activity WHERE {_CLIENT}),
   (SELECT number FROM twinstar.node),
-  (SELECT count(*) FROM twinstar.dead_letters), (SELECT count(*) FROM twinstar.conflicts)
+  (SELECT count(*) FROM twinstar.dead_letters), (SELECT count(*) FROM twinstar.conflicts), pg_conf_load_time()::text
 """
 _PULSE = """
 INSERT INTO twinstar.reports AS r (member, applied, floor) VALUES (twinstar.this_node(), '{}', 0)
@@ -95,6 +98,7 @@ class NodeState:
     number: int = 0
     dead_letters: int = 0
     conflicts: int = 0
+    settings: SettingsState = field(default_factory=SettingsState)
 
 
 class NodeDatabase:
@@ -106,7 +110,9 @@ class NodeDatabase:
         superuser = connections.superuser_parameters(settings, settings.database)
         self._watch = LocalConnection(settings, server.clock, superuser)
         self._work = LocalConnection(settings, server.clock, superuser)
-        self._names = ""
+        self._names: str | None = None
+        """What the server was told of who must confirm; None: not by this process."""
+        self._settings = SettingsLook(server)
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -130,7 +136,7 @@ class NodeDatabase:
 
     async def state(self, deadline_ms: float) -> NodeState:
         """Raises EngineError when it does not answer, or is no node yet."""
-        ((end, slots, attached, applied, sessions, number, letters, conflicts),) = await self._watch.query(
+        ((end, slots, attached, applied, sessions, number, letters, conflicts, loaded),) = await self._watch.query(
             _STATE, deadline_ms
         )
         return NodeState(
@@ -142,7 +148,17 @@ class NodeDatabase:
             number=int(number),
             dead_letters=int(letters),
             conflicts=int(conflicts),
+            settings=await self._settings_state(loaded),
         )
+
+    async def _settings_state(self, loaded: str) -> SettingsState:
+        """As it was, when that is not answered in time: it is asked again at the next look, and clients need not go
+        because of it.
+        """
+        run = self.server.run()
+        with suppress(EngineError):
+            return await self._settings.state(run or "", loaded)
+        return self._settings.last
 
     async def answers(self, deadline_ms: float) -> bool:
         """Whether a real query on a fresh connection returned within the deadline; one that says it is full has."""
@@ -234,7 +250,7 @@ class NodeDatabase:
         files.prepare_directories(server.paths, server.settings.account)
         write_conf_files(server.settings, closed=True)
         scrub(server.settings)
-        replace_own(server.paths, {"synchronous_standby_names": self._names}, server.settings.account)
+        replace_own(server.paths, {"synchronous_standby_names": self._names or ""}, server.settings.account)
         await process_control.launch(server)
 
     async def stop(self, deadline_ms: float) -> bool:
@@ -252,24 +268,37 @@ class NodeDatabase:
             self.server.reload_signal()
 
     async def shut_out(self) -> None:
-        """Lets no client in any more, and ends the sessions of those that are there."""
-        server = self.server
+        """Lets no client in any more, and ends the sessions of those that are there, or are about to be: a session goes
+        by the rules that the main process had when it was forked, and may take long to say who it is.
+        """
+        server, deadline_ms = self.server, self.server.settings.query_deadline_ms
         if not is_closed(server.settings):
             text = access.hba_conf(server.settings, closed=True)
             files.keep_durably(server.paths.conf / "pg_hba.conf", text, account=server.settings.account)
             server.reload_signal()
-        await self._work.query(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_CLIENT}", server.settings.query_deadline_ms
-        )
+        # The main process heeds the signal before it forks another one.
+        await server.query_fresh("SELECT 1", deadline_ms)
+        there = server.children()
+        known = {pid for (pid,) in await self._work.query(_KNOWN, deadline_ms)}
+        for process in there:
+            if process.pid not in known:
+                server.signal(process.pid, Signal.TERMINATE)
+        await self._work.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_CLIENT}", deadline_ms)
 
     def confirmed_by(self, numbers: frozenset[int], required: int) -> None:
         """Commits return when `required` of these nodes have durably received them; 0: at once."""
         names = ", ".join(f'"{slot_name(number)}"' for number in sorted(numbers))
         wanted = f"ANY {required} ({names})" if required else ""
         if wanted != self._names:
-            self._names = wanted
             replace_own(self.server.paths, {"synchronous_standby_names": wanted}, self.server.settings.account)
             self.server.reload_signal()
+            self._names = wanted
+
+    async def reload(self, parameters: Mapping[str, str], hba: tuple[str, ...]) -> None:
+        """Applies the user's settings and access rules, all of them or none; what needs a restart of the database shows
+        in `NodeState.settings`. Raises EngineError.
+        """
+        await reloading.reload(self.server, parameters, hba)
 
     # -- places and origins --------------------------------------------------------------------------------------------
 

@@ -256,14 +256,12 @@ def _holder(table: Table, unique: Unique) -> str:
 def yield_to(table: Table, unique: Unique) -> str:
     """Removes the row that came in when another one holds its value by right. It must lose to none before it removes
     any, so all indexes are looked at first."""
-    text = 'pg_catalog.text COLLATE pg_catalog."C"'
-    order = [f"ROW({', '.join(key_of(table, row))})::{text}" for row in ("tw__held", "tw__in")]
     held, came = (image(row, table.sent_columns) for row in ("tw__held", "tw__in"))
     held_stamp = "coalesce(tw__held.twinstar_stamp, 0)"
     return f"""{_holder(table, unique)}
     IF FOUND AND NOT tw__remove THEN
       RETURN {COLLIDES};
-    ELSIF FOUND AND ({held_stamp}, {order[0]}) > (tw__stamp, {order[1]}) THEN
+    ELSIF FOUND AND {_by_right(table)} THEN
       {log(table, "'unique'", "local", won=(held_stamp, held), lost=("tw__stamp", came), key="tw__in")}
       {_remove(table, "tw__in", "tw__ancestors")}
       RETURN {LOST};
@@ -271,17 +269,29 @@ def yield_to(table: Table, unique: Unique) -> str:
 
 
 def displace(table: Table, unique: Unique) -> str:
-    """Removes the row that holds a value of the one that came in, and begins again."""
+    """Removes the row that holds a value of the one that came in, and begins again.
+
+    It need not be the one that was seen when it was looked whom to yield to: that look may have waited for a session
+    that removed that one for another row, which only the next look finds. Then it is looked again.
+    """
     held, came = (image(row, table.sent_columns) for row in ("tw__held", "tw__in"))
     lost = ("tw__held.twinstar_stamp", held)
     return f"""{_holder(table, unique)}
     IF FOUND THEN
+      CONTINUE WHEN NOT tw__remove OR {_by_right(table)};
       tw__held.twinstar_stamp := coalesce(tw__held.twinstar_stamp, 0);
       {log(table, "'unique'", "incoming", won=("tw__stamp", came), lost=lost, key="tw__held")}
       {_remove(table, "tw__held", stamps(table, "tw__held"))}
       tw__answer := {CONFLICT};
       CONTINUE;
     END IF;"""
+
+
+def _by_right(table: Table) -> str:
+    """Whether the row that holds a value stays, and the one that came in goes."""
+    text = 'pg_catalog.text COLLATE pg_catalog."C"'
+    held, came = (f"ROW({', '.join(key_of(table, row))})::{text}" for row in ("tw__held", "tw__in"))
+    return f"(coalesce(tw__held.twinstar_stamp, 0), {held}) > (tw__stamp, {came})"
 
 
 def _remove(table: Table, row: str, ancestors: str) -> str:

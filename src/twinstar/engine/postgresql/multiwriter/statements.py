@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twinstar.engine.postgresql.multiwriter.fragments import (
+    BUCKETS,
     bucket,
     columns,
     companion,
@@ -23,13 +24,32 @@ from twinstar.engine.postgresql.multiwriter.table import STAMP, Column, Table
 
 _SEPARATOR, _NULL = "\0s", "\0n"
 """No text of PostgreSQL has the character 0."""
+_ESCAPED = (
+    *((b"\\", b"\\\\"), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t")),
+    *((b"\0c", b"\t"), (b"\0r", b"\n"), (b"\0n", b"\\N")),
+)
+_TEXT, _INT8 = "pg_catalog.text", "pg_catalog.int8"
+_AT_ONCE = frozenset(
+    f"pg_catalog.{name}"
+    for name in ("int2", "int4", "int8", "float4", "float8", "numeric", "bool", "uuid", "date", "text", "varchar")
+)
+"""Types whose values an array's input reads as a cast from text does, and in one step instead of two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
     update: str | None
     """Successors; None where a changed row might meet a unique index that only its table's function understands."""
+    replace: str | None
+    """The same of a swath. It does not say which ones it took: mostly all of them."""
+    here: str
+    """The stamps of those versions that are here."""
     insert: str
+    before_copy: str
+    """Begins a savepoint, and takes the locks of all keys that may be inserted."""
+    after_copy: str
+    """Ends the savepoint, and says whether there is any tombstone."""
+    copy_failed: str
     sink: str
     """Takes away again what was inserted below a tombstone."""
     resolve: str
@@ -43,7 +63,12 @@ class Statements:
     def of(cls, table: Table) -> Statements:
         return cls(
             update=_update(table),
+            replace=_replace(table),
+            here=_here(table),
             insert=_insert(table),
+            before_copy=f"SAVEPOINT copying; {_lock(table)}",
+            after_copy=f"RELEASE copying; SELECT EXISTS (SELECT FROM {companion(table)})",
+            copy_failed="ROLLBACK TO copying; RELEASE copying",
             sink=_sink(table),
             resolve=_resolve(table),
             clear=_clear(table),
@@ -76,17 +101,45 @@ class MergingStatements:
         )
 
 
+def copying(table: Table, names: Sequence[str]) -> str:
+    """Reads rows that are `copied`; fails where there is a row already."""
+    return f"COPY {relation(table)} ({', '.join(map(ident, names))}) FROM STDIN"
+
+
 def array(values: Sequence[str | None]) -> str:
     """An array literal, made by a few passes over the whole of it instead of one over each value."""
     nulls = None in values
-    joined = _SEPARATOR.join([_NULL if value is None else value for value in values] if nulls else values)  # type: ignore[arg-type]
+    texts = [_NULL if value is None else value for value in values] if nulls else values
+    return _literal(_SEPARATOR.join(texts), nulls)  # type: ignore[arg-type]
+
+
+def array_of_bytes(values: Sequence[bytes | None]) -> str:
+    """The same of what is UTF-8."""
+    nulls = None in values
+    separator, null = _SEPARATOR.encode(), _NULL.encode()
+    texts = [null if value is None else value for value in values] if nulls else values
+    return _literal(separator.join(texts).decode(), nulls)  # type: ignore[arg-type]
+
+
+def _literal(joined: str, nulls: bool) -> str:
     quoted = joined.replace("\\", "\\\\").replace('"', '\\"').replace(_SEPARATOR, '","')
     whole = '{"' + quoted + '"}'
     return whole.replace(f'"{_NULL}"', "NULL") if nulls else whole
 
 
-def _source(names: Sequence[str]) -> str:
-    arrays = ", ".join(["%s::pg_catalog.text[]"] * len(names))
+def copied(rows: Sequence[Sequence[bytes | None]]) -> bytes:
+    """Rows as the server's ``COPY`` reads them, made in the same way."""
+    try:
+        joined = b"\0r".join(map(b"\0c".join, rows))  # type: ignore[arg-type]
+    except TypeError:
+        joined = b"\0r".join([b"\0c".join([b"\0n" if value is None else value for value in row]) for row in rows])
+    for plain, escaped in _ESCAPED:
+        joined = joined.replace(plain, escaped)
+    return joined + b"\n"
+
+
+def _source(names: Sequence[str], types: Sequence[str] = ()) -> str:
+    arrays = ", ".join(f"%s::{each}[]" for each in types or [_TEXT] * len(names))
     # Unqualified: only so can it take several arrays.
     return f"unnest({arrays}) AS u({', '.join(names)})"
 
@@ -97,6 +150,18 @@ def _names(of: Sequence[object], prefix: str = "c") -> list[str]:
 
 def _typed(of: Sequence[Column], names: Sequence[str]) -> list[str]:
     return [f"u.{name}::{column.type_sql}" for column, name in zip(of, names, strict=True)]
+
+
+def _at_once(column: Column) -> str:
+    """The type in which an array of the column's values is read."""
+    return column.type_sql if column.type_sql in _AT_ONCE else _TEXT
+
+
+def _typed_at_once(of: Sequence[Column], names: Sequence[str]) -> list[str]:
+    return [
+        f"u.{name}" if column.type_sql in _AT_ONCE else f"u.{name}::{column.type_sql}"
+        for column, name in zip(of, names, strict=True)
+    ]
 
 
 class _Rows:
@@ -116,15 +181,44 @@ def _update(table: Table) -> str | None:
     if unchanged is None:
         return None
     rows = _Rows(table)
-    changes = ", ".join(
-        f"{ident(column.name)} = {value}"
-        for column, value in zip(table.sent_columns, rows.typed, strict=True)
-        if not column.always_identity
-    )
     return (
-        f"UPDATE ONLY {relation(table)} AS t SET {changes} FROM {rows.source} WHERE {same_key(table, 't', rows.key)} "
+        f"UPDATE ONLY {relation(table)} AS t SET {_changes(table, rows.typed)} FROM {rows.source} "
+        f"WHERE {same_key(table, 't', rows.key)} "
         f"AND coalesce(t.{STAMP}, 0) IN (u.was::pg_catalog.int8, u.last_was::pg_catalog.int8){unchanged} "
         f"RETURNING t.{STAMP}"
+    )
+
+
+def _replace(table: Table) -> str | None:
+    unchanged = _unchanged(table)
+    if unchanged is None:
+        return None
+    names = _names(table.sent_columns)
+    typed = _typed_at_once(table.sent_columns, names)
+    by_name = dict(zip((column.name for column in table.sent_columns), typed, strict=True))
+    source = _source([*names, "was"], [*map(_at_once, table.sent_columns), _INT8])
+    key = [by_name[name] for name in table.key]
+    return (
+        f"UPDATE ONLY {relation(table)} AS t SET {_changes(table, typed)} FROM {source} "
+        f"WHERE {same_key(table, 't', key)} AND coalesce(t.{STAMP}, 0) = u.was{unchanged}"
+    )
+
+
+def _here(table: Table) -> str:
+    names = _names(table.key, "k")
+    source = _source([*names, "stamp"], [*map(_at_once, table.key_columns), _INT8])
+    key = _typed_at_once(table.key_columns, names)
+    return (
+        f"SELECT t.{STAMP} FROM {source} JOIN ONLY {relation(table)} AS t "
+        f"ON {same_key(table, 't', key)} AND t.{STAMP} = u.stamp"
+    )
+
+
+def _changes(table: Table, values: Sequence[str]) -> str:
+    return ", ".join(
+        f"{ident(column.name)} = {value}"
+        for column, value in zip(table.sent_columns, values, strict=True)
+        if not column.always_identity
     )
 
 
@@ -137,7 +231,7 @@ def _unchanged(table: Table) -> str | None:
     if any(column.generated and column.name in held for column in table.columns):
         return None
     return "".join(
-        f" AND t.{ident(column.name)}::pg_catalog.text IS NOT DISTINCT FROM u.c{place}"
+        f" AND t.{ident(column.name)}::pg_catalog.text IS NOT DISTINCT FROM u.c{place}::pg_catalog.text"
         for place, column in enumerate(table.sent_columns)
         if column.name in held
     )
@@ -152,6 +246,11 @@ def _insert(table: Table) -> str:
         f"SELECT {', '.join(rows.typed)} FROM {rows.source} WHERE {lock} IS NOT NULL "
         f"ON CONFLICT DO NOTHING RETURNING {STAMP}"
     )
+
+
+def _lock(table: Table) -> str:
+    lock = f"pg_catalog.pg_advisory_xact_lock_shared({table.lock_class}, b)"
+    return f"SELECT count(*) FROM pg_catalog.generate_series(0, {BUCKETS - 1}) AS b WHERE {lock} IS NOT NULL"
 
 
 def _sink(table: Table) -> str:

@@ -7,9 +7,12 @@ lets its synchronous commits return: it is for what will never have to be sent a
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fcntl import ioctl
 from struct import Struct
+from termios import FIONREAD
 from typing import Any
 
 import psycopg
@@ -28,7 +31,14 @@ TEXT_OPTIONS = (
 """What a value's text depends on: the same in the session that writes it and in the one that reads it."""
 
 _NO_TIMEOUTS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
-_READ_AT_ONCE_BYTES = 256 * 1024
+_INBOX_BYTES = 1024 * 1024
+"""With more, nothing is read until it is taken."""
+_GATHER_MS, _MESSAGES_IN_MS = 8, 60
+"""So long it waits for more at most: a millisecond for each so many messages that it has just been sent. Nobody listens
+meanwhile: to wake somebody for each message costs the peer more than to send it, and a connection by TCP holds more."""
+_ROOM_BYTES, _ROOM_LEFT_BYTES, _MOST_ROOM_BYTES = 16 * 1024, 8 * 1024, 1024 * 1024
+"""What libpq has for what it has read: at first; with how much left it makes that twice as large when it is to read on;
+and how large we let it become, since it never becomes smaller."""
 _data = Struct("!cqqq")
 _keepalive = Struct("!cqqB")
 _status = Struct("!cqqqqB")
@@ -53,6 +63,16 @@ class Stream:
         self._clock = clock
         self._told = (0, 0, 0)
         self._sent_us = 0
+        self._inbox: list[bytes] = []
+        self._size, self._came_ms = 0, 0
+        self._room_bytes = _ROOM_BYTES
+        self._news = asyncio.Event()
+        self._socket: int | None = None
+        """That is listened to."""
+        self._end: psycopg.Error | None = None
+        self._gather_ms = 0
+        self._holds_much = not connection.pgconn.host.startswith(b"/")
+        """A local socket is full at once, and the peer would wait."""
         self.log_end = log_end
         """How far the peer's log reached when the connection was opened."""
         self.received = 0
@@ -97,19 +117,38 @@ class Stream:
         self.received = position
         self._told = (position, position, position)
         self.heard_ms = self._clock.now_ms()
+        # Some may have come with the answer.
+        self._read_what_is_there()
+        self._listen()
 
-    async def read(self) -> list[bytes]:
-        """Messages of ``pgoutput``, as many as are there (some hundred kilobytes); waits while there is nothing.
+    async def read(self, *, gather: bool = False) -> list[bytes]:
+        """Messages of ``pgoutput``, as many as have come (up to a megabyte); waits while there is nothing.
 
-        Empty when only the peer's positions moved.
+        Empty when only the peer's positions moved. `gather`: under load it lets some more come first, since what is
+        done once for all that is read costs more than these milliseconds; for those for whose answer no commit waits.
         """
-        while True:
-            heard, messages = self._read_what_is_there()
-            if heard:
-                self.heard_ms = self._clock.now_ms()
-                self.ahead_ms = self._clock.wall_ms() - (self._sent_us + EPOCH_US) / 1000
-                return messages
-            await self._readable()
+        if gather and self._gather_ms:
+            await self._clock.sleep_ms(self._gather_ms)
+        self._listen()
+        while not self._inbox:
+            if self._end is not None:
+                raise self._end
+            self._news.clear()
+            self.waiting = True
+            try:
+                await self._news.wait()
+            finally:
+                self.waiting = False
+        messages = self._take(self._inbox)
+        self._gather_ms = min(_GATHER_MS, len(messages) // _MESSAGES_IN_MS)
+        self._inbox, self._size = [], 0
+        if gather and self._gather_ms and self._holds_much:
+            self._deafen()
+        else:
+            self._listen()
+        self.heard_ms = self._clock.now_ms()
+        self.ahead_ms = self._came_ms - (self._sent_us + EPOCH_US) / 1000
+        return messages
 
     def report(self, written: int, flushed: int, applied: int, *, ask: bool = False) -> None:
         """Tells the peer how far we are. `ask`: it shall answer, so that one hears from it."""
@@ -126,70 +165,88 @@ class Stream:
         pgconn.flush()
 
     async def close(self) -> None:
+        self._deafen()
         await self.connection.close()
 
-    def _read_what_is_there(self) -> tuple[bool, list[bytes]]:
-        pgconn = self.connection.pgconn
-        messages: list[bytes] = []
-        last: bytes | memoryview = b""
-        heard, size = False, 0
-        while size < _READ_AT_ONCE_BYTES:
-            pgconn.consume_input()
-            before = size
-            while True:
-                length, data = pgconn.get_copy_data(1)
-                if length <= 0:
-                    break
-                size += length
-                if data[0] == _DATA:
-                    message = bytes(data[_data.size :])
-                    messages.append(message)
-                    # Only then has everything come that ends up to there.
-                    if message[0] == _COMMIT:
-                        self.received = max(self.received, _data.unpack_from(data)[2])
-                    last = data
-                else:
-                    self._take_keepalive(data)
-            if last:
-                self._sent_us = _data.unpack_from(last)[3]
-            if length < 0:
-                self._raise_end(messages)
-                break
-            if size == before:
-                break
-            heard = True
-        return heard or bool(messages), messages
+    def _listen(self) -> None:
+        if self._socket is None and self._end is None:
+            self._socket = self.connection.pgconn.socket
+            asyncio.get_running_loop().add_reader(self._socket, self._read_what_is_there)
 
-    def _take_keepalive(self, data: bytes | memoryview) -> None:
+    def _deafen(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket = None
+
+    def _read_what_is_there(self) -> None:
+        """Called when the peer has sent something."""
+        try:
+            self._read_some()
+        except psycopg.Error as error:
+            self._end = error
+        self._came_ms = self._clock.wall_ms()
+        if self._end is not None or self._size >= _INBOX_BYTES:
+            self._deafen()
+        self._news.set()
+
+    def _read_some(self) -> None:
+        """First takes all that is there, then looks at it. While there is room at this end, each message that the peer
+        sends is a packet of its own, which costs it more than the row; what waits at its end leaves together. So room
+        is made in one go, and not bit by bit while the peer fills it.
+        """
+        pgconn, keep, taken_bytes = self.connection.pgconn, self._inbox.append, 0
+        waiting_bytes = _waiting_bytes(pgconn.socket)
+        while True:
+            pgconn.consume_input()
+            taken_bytes += min(waiting_bytes, self._room_bytes - taken_bytes)
+            waiting_bytes = _waiting_bytes(pgconn.socket)
+            if not waiting_bytes:
+                break
+            if self._room_bytes - taken_bytes < _ROOM_LEFT_BYTES:
+                if self._room_bytes >= _MOST_ROOM_BYTES:
+                    break
+                self._room_bytes *= 2
+        while True:
+            length, data = pgconn.get_copy_data(1)
+            if length <= 0:
+                break
+            self._size += length
+            keep(bytes(data))
+        if length < 0:
+            self._end = self._why_it_ended()
+
+    def _take(self, inbox: list[bytes]) -> list[bytes]:
+        messages = [data[_data.size :] for data in inbox if data[0] == _DATA]
+        if len(messages) < len(inbox):
+            for data in inbox:
+                self._take_keepalive(data)
+        if inbox[-1][0] == _DATA:
+            self._sent_us = _data.unpack_from(inbox[-1])[3]
+        # Only with a commit has everything come that ends up to there.
+        for data in reversed(inbox):
+            if data[0] == _DATA and data[_data.size] == _COMMIT:
+                self.received = max(self.received, _data.unpack_from(data)[2])
+                break
+        return messages
+
+    def _take_keepalive(self, data: bytes) -> None:
         if data[0] == _KEEPALIVE:
             _, end, self._sent_us, reply = _keepalive.unpack_from(data)
             self.received = max(self.received, end)
             self.asked = self.asked or bool(reply)
 
-    def _raise_end(self, messages: list[bytes]) -> None:
-        """The stream is over. What has come before is handed on first; the end is met again then."""
-        if not messages:
-            result = self.connection.pgconn.get_result()
-            if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
-                raise psycopg.errors.error_from_result(result, encoding="utf-8")
-            raise psycopg.OperationalError("the peer ended the stream")
-
-    async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        socket = self.connection.pgconn.socket
-        readable = loop.create_future()
-        loop.add_reader(socket, _resolve, readable)
-        self.waiting = True
-        try:
-            await readable
-        finally:
-            self.waiting = False
-            loop.remove_reader(socket)
+    def _why_it_ended(self) -> psycopg.Error:
+        result = self.connection.pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            return psycopg.errors.error_from_result(result, encoding="utf-8")
+        return psycopg.OperationalError("the peer ended the stream")
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _waiting_bytes(socket: int) -> int:
+    """How much the system holds of what has come."""
+    count = array("i", [0])
+    ioctl(socket, FIONREAD, count)
+    return count[0]
 
 
 def _literal(text: str) -> str:

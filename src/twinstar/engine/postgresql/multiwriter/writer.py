@@ -141,6 +141,8 @@ class Writer:
 
     async def _write_carefully(self, batch: Batch) -> Written:
         """Without the rows that fail."""
+        for _, changes in batch.parts:
+            changes.spread()
         await self._connection.execute("SAVEPOINT looking")
         failing = await self._failing(list(batch.parts))
         await self._connection.execute("ROLLBACK TO looking; RELEASE looking")

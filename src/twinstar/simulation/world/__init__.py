@@ -1,0 +1,1 @@
+"""What everything simulated stands on: virtual time, clocks, processes that freeze, networks."""

@@ -1,0 +1,1 @@
+"""A cluster's register goes from one store to another while the cluster runs."""

@@ -1,0 +1,1 @@
+"""ZooKeeper, spoken directly. `docs/decisions/zookeeper-client.md` says why."""
