@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ def spawn(processes: SystemProcesses, output: Path, *command: str) -> str:
     run = processes.run_id(pid)
     assert run is not None
     return run
+
+
+def is_reaped(pid: int) -> bool:
+    """Not even a zombie is left."""
+    return not Path(f"/proc/{pid}").exists()
 
 
 async def test_a_command_runs_with_its_own_environment_and_says_how_it_ended(processes: SystemProcesses) -> None:
@@ -59,6 +65,62 @@ async def test_a_cancelled_command_leaves_nothing(processes: SystemProcesses, tm
         await task
     while any(procfs.run_id(pid) for pid in pids):
         await SystemClock().sleep_ms(5)
+
+
+async def test_a_command_cancelled_again_and_again_leaves_nothing_either(processes: SystemProcesses) -> None:
+    """Whoever is cancelled twice has no time to wait, and a loop that ends cancels what it finds. A descendant of
+    another session holds the outputs beyond the command's end: nobody waits for it.
+    """
+    clock, elsewhere = SystemClock(), "setsid sleep 600 & echo $! >&2; wait"
+    pids: list[int] = []
+
+    def told(line: str) -> None:
+        pids.append(int(line))
+
+    task = asyncio.create_task(
+        processes.run(["sh", "-c", elsewhere], account=None, environment=ENVIRONMENT, on_line=told)
+    )
+    while not pids:
+        await clock.sleep_ms(5)
+    try:
+        [command] = processes.children_of(os.getpid())
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        assert is_reaped(command.pid)
+        assert procfs.run_id(pids[0])
+    finally:
+        os.kill(pids[0], Signal.KILL)
+
+
+def test_a_loop_that_ends_ends_its_commands(processes: SystemProcesses) -> None:
+    async def left_behind() -> int:
+        running = asyncio.create_task(processes.run(["sleep", "600"], account=None, environment=ENVIRONMENT))
+        await asyncio.sleep(0)
+        [command] = processes.children_of(os.getpid())
+        assert not running.done()
+        return command.pid
+
+    assert is_reaped(asyncio.run(left_behind()))
+
+
+async def test_a_line_that_cannot_be_told_ends_the_command(processes: SystemProcesses) -> None:
+    def told(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    script = "echo one >&2; sleep 600"
+    with pytest.raises(BrokenPipeError, match="one"):
+        await processes.run(["sh", "-c", script], account=None, environment=ENVIRONMENT, on_line=told)
+    assert not processes.children_of(os.getpid())
+
+
+async def test_who_waits_for_a_held_output_costs_nothing(processes: SystemProcesses) -> None:
+    """The command is over, a descendant of it still writes."""
+    begun_s = time.process_time()
+    done = await processes.run(["sh", "-c", "(sleep 1; echo late) & exit 4"], account=None, environment=ENVIRONMENT)
+    assert (done.code, done.out) == (4, "late\n")
+    assert time.process_time() - begun_s < 0.5
 
 
 async def test_a_spawned_process_has_a_session_of_its_own_and_its_end_is_seen(

@@ -6,8 +6,6 @@ program, and outlives it. A process started with `run` never outlives the call.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import signal as signals
 import subprocess
@@ -18,11 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twinstar.model.errors import EnvironmentTrouble
-from twinstar.ports import procfs
+from twinstar.ports import commands, procfs
 from twinstar.ports.clock import Clock
+from twinstar.ports.commands import Finished as Finished
 from twinstar.ports.procfs import ProcessInfo as ProcessInfo
-
-_LAST_LINES = 200
 
 
 class Signal(IntEnum):
@@ -42,15 +39,6 @@ class Account:
     uid: int
     gid: int
     home: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """How a command ended: its exit status (negative: the signal), its output, and its last lines of errors."""
-
-    code: int
-    out: str
-    err: str
 
 
 _ROOT = Path("/")
@@ -151,16 +139,8 @@ class SystemProcesses:
         if pid is None:
             return
         try:
-            handle = procfs.open_pidfd(pid)
-        except ProcessLookupError:
-            self._reap()
-            return
-        try:
-            # The descriptor pins the process: what is said of the pid now is said of the process that is watched.
-            if procfs.is_running(run):
-                await _readable(handle)
+            await commands.ended(pid, lambda: procfs.is_running(run))
         finally:
-            os.close(handle)
             self._reap()
 
     async def end_all_of(self, directory: Path) -> int:
@@ -204,16 +184,11 @@ class SystemProcesses:
         on_line: Callable[[str], None] | None = None,
         directory: Path = _ROOT,
     ) -> Finished:
-        process = await _create(command, _detached(account, environment) | {"cwd": directory})
-        assert process.stdout and process.stderr
         try:
-            out, err = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
-            code = await process.wait()
-        except BaseException:
-            _kill_session(process.pid)
-            await process.wait()
-            raise
-        return Finished(code, out.decode("utf-8", "replace"), err)
+            begun = commands.begin(command, _detached(account, environment) | {"cwd": directory})
+        except OSError as error:
+            raise _not_started(command, error) from None
+        return await commands.finish(begun, on_line)
 
     def _reap(self) -> None:
         """Those that we started stay zombies until we ask how they ended."""
@@ -226,29 +201,6 @@ class SystemProcesses:
                 self._spawned.discard(pid)
 
 
-async def _create(command: Sequence[str], options: dict[str, Any]) -> asyncio.subprocess.Process:
-    """Begins a command, or when cancelled meanwhile ends it: asyncio itself would wait for its pipes, which a
-    descendant may hold for ever.
-    """
-    creating = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            **options,
-        )
-    )
-    try:
-        return await asyncio.shield(creating)
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError):
-            _kill_session((await creating).pid)
-        raise
-    except OSError as error:
-        raise _not_started(command, error) from None
-
-
 def _detached(account: Account | None, environment: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {"cwd": "/", "env": dict(environment), "start_new_session": True, "umask": 0o077}
     if account and os.geteuid() == 0:
@@ -258,36 +210,3 @@ def _detached(account: Account | None, environment: Mapping[str, str]) -> dict[s
 
 def _not_started(command: Sequence[str], error: OSError) -> EnvironmentTrouble:
     return EnvironmentTrouble(f"{command[0]} cannot be started ({error.strerror}): check that it is installed.")
-
-
-def _kill_session(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signals.SIGKILL)
-
-
-async def _lines(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> str:
-    """The last lines of a stream; progress reports end with a carriage return and count as lines."""
-    kept: list[str] = []
-    rest = ""
-    while chunk := await stream.read(4096):
-        *whole, rest = (rest + chunk.decode("utf-8", "replace").replace("\r", "\n")).split("\n")
-        for line in whole:
-            if on_line and line.strip():
-                on_line(line.strip())
-        kept = (kept + whole)[-_LAST_LINES:]
-    return "\n".join([*kept, rest]).strip()
-
-
-async def _readable(handle: int) -> None:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(handle, _settle, future)
-    try:
-        await future
-    finally:
-        loop.remove_reader(handle)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
