@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
+import asyncio
 import shutil
 import signal
 import subprocess
@@ -13,8 +12,11 @@ from pathlib import Path
 import psycopg
 
 from tests.room import make_room
+from twinstar.engine.postgresql.system_user import engine_user
 from twinstar.ports import procfs
+from twinstar.ports.clock import SystemClock
 from twinstar.ports.free_ports import find_free_ports
+from twinstar.ports.processes import SystemProcesses
 
 
 def find_bin_dir() -> Path | None:
@@ -24,16 +26,9 @@ def find_bin_dir() -> Path | None:
 
 
 def unprivileged_user() -> str | None:
-    """PostgreSQL refuses root: the user to run it as, None when this process is not root."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam("twinstar").pw_name
-    except KeyError:
-        subprocess.run(
-            ["useradd", "--system", "--home-dir", "/var/lib/twinstar", "--create-home", "twinstar"], check=True
-        )
-        return "twinstar"
+    """PostgreSQL refuses root: the user to run it as, made when missing; None when this process is not root."""
+    user = asyncio.run(engine_user(SystemProcesses(SystemClock())))
+    return user.account.name if user else None
 
 
 class PlainPostgresql:

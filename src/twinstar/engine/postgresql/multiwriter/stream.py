@@ -37,8 +37,10 @@ _GATHER_MS, _MESSAGES_IN_MS = 8, 60
 """So long it waits for more at most: a millisecond for each so many messages that it has just been sent. Nobody listens
 meanwhile: to wake somebody for each message costs the peer more than to send it, and a connection by TCP holds more."""
 _ROOM_BYTES, _ROOM_LEFT_BYTES, _MOST_ROOM_BYTES = 16 * 1024, 8 * 1024, 1024 * 1024
-"""What libpq has for what it has read: at first; with how much left it makes that twice as large when it is to read on;
-and how large we let it become, since it never becomes smaller."""
+"""What libpq has for what it has read: at first; with less than how much left it makes that twice as large when it is
+to read on; and how large we let it become, since it never becomes smaller, and reads until it is full."""
+_FRAME_BYTES = 5
+"""Around a message."""
 _data = Struct("!cqqq")
 _keepalive = Struct("!cqqB")
 _status = Struct("!cqqqqB")
@@ -194,24 +196,21 @@ class Stream:
         sends is a packet of its own, which costs it more than the row; what waits at its end leaves together. So room
         is made in one go, and not bit by bit while the peer fills it.
         """
-        pgconn, keep, taken_bytes = self.connection.pgconn, self._inbox.append, 0
-        waiting_bytes = _waiting_bytes(pgconn.socket)
-        while True:
+        pgconn, keep, room_bytes, had_bytes = self.connection.pgconn, self._inbox.append, self._room_bytes, self._size
+        pgconn.consume_input()
+        # What has come meanwhile may have found it full.
+        while room_bytes < _MOST_ROOM_BYTES and _waits(pgconn.socket):
+            room_bytes *= 2
             pgconn.consume_input()
-            taken_bytes += min(waiting_bytes, self._room_bytes - taken_bytes)
-            waiting_bytes = _waiting_bytes(pgconn.socket)
-            if not waiting_bytes:
-                break
-            if self._room_bytes - taken_bytes < _ROOM_LEFT_BYTES:
-                if self._room_bytes >= _MOST_ROOM_BYTES:
-                    break
-                self._room_bytes *= 2
         while True:
             length, data = pgconn.get_copy_data(1)
             if length <= 0:
                 break
-            self._size += length
+            self._size += length + _FRAME_BYTES
             keep(bytes(data))
+        # It makes itself more room only when what came now nearly filled it.
+        needed_bytes = 2 * (self._size - had_bytes + _ROOM_LEFT_BYTES)
+        self._room_bytes = max(self._room_bytes, min(room_bytes, needed_bytes))
         if length < 0:
             self._end = self._why_it_ended()
 
@@ -242,11 +241,11 @@ class Stream:
         return psycopg.OperationalError("the peer ended the stream")
 
 
-def _waiting_bytes(socket: int) -> int:
-    """How much the system holds of what has come."""
+def _waits(socket: int) -> bool:
+    """Whether the system holds something that has come."""
     count = array("i", [0])
     ioctl(socket, FIONREAD, count)
-    return count[0]
+    return count[0] > 0
 
 
 def _literal(text: str) -> str:
