@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from tests.config.example import example, node
-from tests.drill.plain_postgresql import PlainPostgresql, find_bin_dir, unprivileged_user
+from tests.database_user import database_user
+from tests.drill.plain_postgresql import PlainPostgresql, find_bin_dir
 from twinstar.config.certificates import write_certificates
 from twinstar.config.derive import tls_of
 from twinstar.config.dsn import client_dsn, member_dsn, write_passfile
@@ -55,8 +56,8 @@ def _secure(server: PlainPostgresql, config: Config) -> None:
     for source, name in ((tls.certificate, "server.crt"), (tls.key, "server.key")):
         shutil.copy(source, data / name)
         (data / name).chmod(0o600)
-        if user := unprivileged_user():
-            shutil.chown(data / name, user)
+        if user := database_user():
+            shutil.chown(data / name, user.name)
     server.execute("CREATE DATABASE app")
     server.execute(f"ALTER ROLE app PASSWORD '{Secrets(config.secrets, {}).read(Secret.APP_PASSWORD)}'")
     server.execute("ALTER SYSTEM SET ssl = on")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import subprocess
@@ -11,12 +10,10 @@ from pathlib import Path
 
 import psycopg
 
+from tests.database_user import database_user
 from tests.room import make_room
-from twinstar.engine.postgresql.system_user import engine_user
 from twinstar.ports import procfs
-from twinstar.ports.clock import SystemClock
 from twinstar.ports.free_ports import find_free_ports
-from twinstar.ports.processes import SystemProcesses
 
 
 def find_bin_dir() -> Path | None:
@@ -25,18 +22,13 @@ def find_bin_dir() -> Path | None:
     return found[-1].parent if found else None
 
 
-def unprivileged_user() -> str | None:
-    """PostgreSQL refuses root: the user to run it as, made when missing; None when this process is not root."""
-    user = asyncio.run(engine_user(SystemProcesses(SystemClock())))
-    return user.account.name if user else None
-
-
 class PlainPostgresql:
     """One server in a directory of its own."""
 
     def __init__(self, bin_dir: Path) -> None:
         self._bin = bin_dir
-        self._user = unprivileged_user()
+        user = database_user()
+        self._user = user.name if user else None
         self.directory = make_room("plain-")
         if self._user:
             shutil.chown(self.directory, self._user)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import pwd
 import select
 import shutil
 import signal
@@ -23,6 +22,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg
 
+from tests.database_user import database_user
 from tests.room import make_room
 from twinstar.engine.postgresql.shared_memory import release_of
 
@@ -65,14 +65,8 @@ def environment() -> dict[str, str]:
 
 
 def system_user() -> dict[str, Any]:
-    if not AS_ROOT:
-        return {}
-    try:
-        found = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        subprocess.run(["useradd", "--system", "--home-dir", HOME, "--create-home", SYSTEM_USER], check=True)
-        found = pwd.getpwnam(SYSTEM_USER)
-    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    user = database_user()
+    return {"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}
 
 
 @functools.cache
