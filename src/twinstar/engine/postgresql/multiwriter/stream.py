@@ -7,12 +7,9 @@ lets its synchronous commits return: it is for what will never have to be sent a
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fcntl import ioctl
 from struct import Struct
-from termios import FIONREAD
 from typing import Any
 
 import psycopg
@@ -23,6 +20,7 @@ from twinstar.engine.postgresql.connections import connect, fetch
 from twinstar.engine.postgresql.multiwriter.pgoutput import EPOCH_US
 from twinstar.model.position import format_lsn, parse_lsn
 from twinstar.ports.clock import Clock
+from twinstar.ports.descriptors import bound_window, waits
 
 TEXT_OPTIONS = (
     "-c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c TimeZone=UTC "
@@ -41,6 +39,9 @@ _ROOM_BYTES, _ROOM_LEFT_BYTES, _MOST_ROOM_BYTES = 16 * 1024, 8 * 1024, 1024 * 10
 to read on; and how large we let it become, since it never becomes smaller, and reads until it is full."""
 _FRAME_BYTES = 5
 """Around a message."""
+_WINDOW_BYTES = 96 * 1024
+"""For how much of what a peer on this machine sends there is room here: less than it sends while nobody listens, so
+that it sends many at once (`bound_window`)."""
 _data = Struct("!cqqq")
 _keepalive = Struct("!cqqB")
 _status = Struct("!cqqqqB")
@@ -119,6 +120,7 @@ class Stream:
         self.received = position
         self._told = (position, position, position)
         self.heard_ms = self._clock.now_ms()
+        bound_window(pgconn.socket, _WINDOW_BYTES)
         # Some may have come with the answer.
         self._read_what_is_there()
         self._listen()
@@ -192,14 +194,13 @@ class Stream:
         self._news.set()
 
     def _read_some(self) -> None:
-        """First takes all that is there, then looks at it. While there is room at this end, each message that the peer
-        sends is a packet of its own, which costs it more than the row; what waits at its end leaves together. So room
-        is made in one go, and not bit by bit while the peer fills it.
+        """First takes all that is there, up to a megabyte, then looks at it: so room is made in one go, and not bit by
+        bit while the peer fills it (`_WINDOW_BYTES`).
         """
         pgconn, keep, room_bytes, had_bytes = self.connection.pgconn, self._inbox.append, self._room_bytes, self._size
         pgconn.consume_input()
         # What has come meanwhile may have found it full.
-        while room_bytes < _MOST_ROOM_BYTES and _waits(pgconn.socket):
+        while room_bytes < _MOST_ROOM_BYTES and waits(pgconn.socket):
             room_bytes *= 2
             pgconn.consume_input()
         while True:
@@ -239,13 +240,6 @@ class Stream:
         if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
             return psycopg.errors.error_from_result(result, encoding="utf-8")
         return psycopg.OperationalError("the peer ended the stream")
-
-
-def _waits(socket: int) -> bool:
-    """Whether the system holds something that has come."""
-    count = array("i", [0])
-    ioctl(socket, FIONREAD, count)
-    return count[0] > 0
 
 
 def _literal(text: str) -> str:
